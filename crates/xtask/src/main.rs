@@ -1,0 +1,4 @@
+mod codegen;
+fn main() -> anyhow::Result<()> {
+    codegen::write(&std::env::current_dir()?)
+}
