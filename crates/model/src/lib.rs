@@ -1,0 +1,12 @@
+//! The mesh in types: kinds, resources, names, labels, validation, snapshots. No I/O, no clock.
+
+pub mod kind;
+pub mod labels;
+pub mod resource;
+pub mod spec;
+pub mod violation;
+
+pub use kind::Kind;
+pub use labels::Labels;
+pub use resource::{Key, Meta, Payload, Resource};
+pub use violation::{Path, Violation, Violations};

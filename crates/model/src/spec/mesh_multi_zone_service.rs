@@ -1,0 +1,12 @@
+//! `MeshMultiZoneService`, carried as it is.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::spec::JsonSpec;
+
+/// Content carried as it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MeshMultiZoneService(serde_json::Value);
+
+impl JsonSpec for MeshMultiZoneService {}

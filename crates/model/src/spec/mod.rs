@@ -1,0 +1,191 @@
+//! Typed content of the kinds, one file each: its shape, its schema and its validation.
+//!
+//! A kind is either encoded as JSON ([`JsonSpec`]: the targetRef policies and the services) or as protobuf
+//! ([`ProtoSpec`]: everything older). [`Codec`] is what the table of kinds holds of either.
+
+use bytes::Bytes;
+use prost::{Message, Name};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use kds_proto::json::{self, UnknownFields};
+
+use crate::resource::Meta;
+use crate::violation::Violations;
+
+mod circuit_breaker;
+mod dataplane;
+mod external_service;
+mod fault_injection;
+mod health_check;
+mod hostname_generator;
+mod insights;
+mod mesh;
+mod mesh_access_log;
+mod mesh_circuit_breaker;
+mod mesh_external_service;
+mod mesh_fault_injection;
+mod mesh_gateway;
+mod mesh_gateway_route;
+mod mesh_health_check;
+mod mesh_http_route;
+mod mesh_identity;
+mod mesh_load_balancing_strategy;
+mod mesh_metric;
+mod mesh_multi_zone_service;
+mod mesh_passthrough;
+mod mesh_proxy_patch;
+mod mesh_rate_limit;
+mod mesh_retry;
+mod mesh_service;
+mod mesh_tcp_route;
+mod mesh_timeout;
+mod mesh_tls;
+mod mesh_trace;
+mod mesh_traffic_permission;
+mod mesh_trust;
+mod proxy_template;
+mod rate_limit;
+mod retry;
+mod secret;
+mod timeout;
+mod traffic_log;
+mod traffic_permission;
+mod traffic_route;
+mod traffic_trace;
+mod virtual_outbound;
+mod workload;
+mod zone;
+mod zone_egress;
+mod zone_ingress;
+
+pub use hostname_generator::HostnameGenerator;
+pub use mesh_access_log::MeshAccessLog;
+pub use mesh_circuit_breaker::MeshCircuitBreaker;
+pub use mesh_external_service::MeshExternalService;
+pub use mesh_fault_injection::MeshFaultInjection;
+pub use mesh_health_check::MeshHealthCheck;
+pub use mesh_http_route::MeshHttpRoute;
+pub use mesh_identity::MeshIdentity;
+pub use mesh_load_balancing_strategy::MeshLoadBalancingStrategy;
+pub use mesh_metric::MeshMetric;
+pub use mesh_multi_zone_service::MeshMultiZoneService;
+pub use mesh_passthrough::MeshPassthrough;
+pub use mesh_proxy_patch::MeshProxyPatch;
+pub use mesh_rate_limit::MeshRateLimit;
+pub use mesh_retry::MeshRetry;
+pub use mesh_service::MeshService;
+pub use mesh_tcp_route::MeshTcpRoute;
+pub use mesh_timeout::MeshTimeout;
+pub use mesh_tls::MeshTls;
+pub use mesh_trace::MeshTrace;
+pub use mesh_traffic_permission::MeshTrafficPermission;
+pub use mesh_trust::MeshTrust;
+pub use workload::Workload;
+
+/// Content that does not have the shape of its kind.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// JSON of a JSON kind.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// Protobuf bytes, or the JSON form of a proto kind.
+    #[error("{0}")]
+    Proto(#[from] json::Error),
+    /// Bytes that are no such message.
+    #[error("{0}")]
+    Decode(#[from] prost::DecodeError),
+}
+
+/// Content of a JSON kind: what stands below `spec`.
+///
+/// The order of the fields is the order in which they are printed; unknown members are dropped on input.
+pub trait JsonSpec: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static {
+    /// Adds what the kind's own rules refuse, with paths that begin with `spec`; the schema has passed already when
+    /// the document came by REST, and has not when it came by KDS.
+    fn validate(&self, meta: &Meta, found: &mut Violations) {
+        let _ = (meta, found);
+    }
+
+    /// What is accepted but should be said to the author.
+    fn warnings(&self, meta: &Meta) -> Vec<String> {
+        let _ = meta;
+        Vec::new()
+    }
+}
+
+/// Content of a proto kind, whose fields stand at the top level of the document.
+pub trait ProtoSpec: Message + Name + Default + 'static {
+    /// Adds what the kind's rules refuse, with paths from the top of the document.
+    fn validate(&self, meta: &Meta, found: &mut Violations) {
+        let _ = (meta, found);
+    }
+}
+
+/// What the table of kinds knows of a kind's content.
+#[derive(Debug)]
+pub struct Codec {
+    /// How the content is encoded in the store and on the wire.
+    pub encoding: Encoding,
+    /// Content from its JSON form; members that the kind does not have are dropped.
+    pub from_json: fn(Value) -> Result<Bytes, SpecError>,
+    /// The JSON form of content, in the order in which it is printed.
+    pub to_json: fn(&[u8]) -> Result<Value, SpecError>,
+    /// The kind's own rules.
+    pub validate: fn(&[u8], &Meta, &mut Violations) -> Result<(), SpecError>,
+    /// What is accepted but should be said.
+    pub warnings: fn(&[u8], &Meta) -> Result<Vec<String>, SpecError>,
+    /// JSON schema of the content; proto kinds have none (api-and-kumactl 1.4).
+    pub schema: Option<fn() -> schemars::Schema>,
+}
+
+/// How content is encoded (kds-wire 3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Protobuf, a message of this package and name.
+    Proto {
+        /// Package of the message.
+        package: &'static str,
+        /// Name of the message.
+        message: &'static str,
+    },
+    /// UTF-8 JSON of the spec.
+    Json,
+}
+
+impl Codec {
+    /// Codec of a JSON kind.
+    pub const fn json<S: JsonSpec>() -> Self {
+        Self {
+            encoding: Encoding::Json,
+            from_json: |value| Ok(serde_json::to_vec(&serde_json::from_value::<S>(value)?)?.into()),
+            to_json: |bytes| Ok(serde_json::from_slice(bytes)?),
+            validate: |bytes, meta, found| {
+                serde_json::from_slice::<S>(bytes)?.validate(meta, found);
+                Ok(())
+            },
+            warnings: |bytes, meta| Ok(serde_json::from_slice::<S>(bytes)?.warnings(meta)),
+            schema: Some(|| {
+                let settings = schemars::generate::SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+                settings.into_generator().into_root_schema_for::<S>()
+            }),
+        }
+    }
+
+    /// Codec of a proto kind.
+    pub const fn proto<S: ProtoSpec>() -> Self {
+        Self {
+            encoding: Encoding::Proto { package: S::PACKAGE, message: S::NAME },
+            from_json: |value| Ok(json::from_value::<S>(value, UnknownFields::Ignored)?.encode_to_vec().into()),
+            to_json: |bytes| Ok(json::to_value(&S::full_name(), bytes)?),
+            validate: |bytes, meta, found| {
+                <S as Message>::decode(bytes)?.validate(meta, found);
+                Ok(())
+            },
+            warnings: |_, _| Ok(Vec::new()),
+            schema: None,
+        }
+    }
+}
