@@ -1,4 +1,14 @@
+//! `cargo xtask`: the workspace's own commands. `cargo xtask help` lists them.
+
+mod bench;
+mod cli;
 mod codegen;
-fn main() -> anyhow::Result<()> {
-    codegen::write(&std::env::current_dir()?)
+mod demo;
+mod recordings;
+mod workspace;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
 }

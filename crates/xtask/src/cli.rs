@@ -1,0 +1,48 @@
+//! The commands and who runs them.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{bench, codegen, demo, recordings, workspace};
+
+/// The workspace's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write the Rust of kds-proto's messages anew.
+    Codegen,
+    /// Measure: `cargo xtask bench <name>`; without a name, list what can be measured.
+    Bench(bench::Args),
+    /// Start a whole mesh on this machine.
+    Demo,
+    /// Import what tests replay of the real system's recordings.
+    Recordings(recordings::Args),
+}
+
+/// Runs the command of the command line; an error is printed with its causes and gives exit code 1.
+pub fn run() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<()> {
+    match command {
+        Command::Codegen => codegen::write(&workspace::root()),
+        Command::Bench(args) => bench::run(&args),
+        Command::Demo => demo::run(),
+        Command::Recordings(args) => recordings::run(&args),
+    }
+}

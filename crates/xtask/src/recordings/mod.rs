@@ -1,0 +1,89 @@
+//! `cargo xtask recordings --from DIR`: what tests replay of recordings of the real system, as compact JSON lines.
+//!
+//! The recordings lie outside the project; a test reads only what is committed here. An import is a pure function
+//! of the recordings, so a test can say whether what is committed is current (`RECORDINGS_DIR`).
+
+mod rest;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::workspace;
+
+/// Where the recordings are.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder that holds `kds`, `rest`, `kumactl` and `envoy`.
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+}
+
+/// A file of the project that is made from the recordings.
+struct Import {
+    /// Path from the workspace's root.
+    path: &'static str,
+    content: String,
+}
+
+impl Import {
+    /// One JSON value a line.
+    fn lines(path: &'static str, values: &[Value]) -> Self {
+        Self { path, content: values.iter().map(|value| format!("{value}\n")).collect() }
+    }
+
+    /// The crate that replays it: nothing is imported for a crate that is not there.
+    fn has_reader(&self, root: &Path) -> bool {
+        let package = Path::new(self.path).ancestors().find(|folder| folder.ends_with("tests")).and_then(Path::parent);
+        package.is_some_and(|package| root.join(package).join("Cargo.toml").exists())
+    }
+}
+
+/// Writes every import whose crate exists.
+///
+/// # Errors
+/// The folder does not hold the recordings, or a file cannot be read or written.
+pub fn run(args: &Args) -> Result<()> {
+    let root = workspace::root();
+    for import in imports(&args.from)?.iter().filter(|import| import.has_reader(&root)) {
+        let path = root.join(import.path);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&path, &import.content).with_context(|| format!("cannot write {}", path.display()))?;
+        println!(
+            "recordings: {:>5} lines, {:>8} bytes  {}",
+            import.content.lines().count(),
+            import.content.len(),
+            import.path
+        );
+    }
+    Ok(())
+}
+
+fn imports(from: &Path) -> Result<Vec<Import>> {
+    rest::imports(&from.join("rest"))
+}
+
+/// Every `.json` file of a folder, by name.
+fn json_files(folder: &Path) -> Result<Vec<Value>> {
+    let mut paths: Vec<PathBuf> = folder
+        .read_dir()
+        .with_context(|| format!("cannot read {}: is this the folder of the recordings?", folder.display()))?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.sort();
+    if paths.is_empty() {
+        bail!("{} holds no .json file", folder.display());
+    }
+    paths
+        .iter()
+        .map(|path| {
+            let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))
+        })
+        .collect()
+}
