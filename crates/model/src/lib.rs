@@ -1,7 +1,9 @@
 //! The mesh in types: kinds, resources, names, labels, validation, snapshots. No I/O, no clock.
 
+pub mod duration;
 pub mod kind;
 pub mod labels;
+pub mod number;
 pub mod resource;
 pub mod spec;
 pub mod violation;
