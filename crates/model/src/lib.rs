@@ -7,6 +7,7 @@ pub mod kind;
 pub mod labels;
 pub mod number;
 pub mod resource;
+pub mod schema;
 pub mod spec;
 pub mod violation;
 
