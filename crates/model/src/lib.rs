@@ -1,10 +1,11 @@
 //! The mesh in types: kinds, resources, names, labels, validation, snapshots. No I/O, no clock.
 
-pub mod duration;
 pub mod defaults;
+pub mod duration;
 pub mod insight;
 pub mod kind;
 pub mod labels;
+pub mod mode;
 pub mod number;
 pub mod resource;
 pub mod schema;
