@@ -3,6 +3,7 @@
 //! The recordings lie outside the project; a test reads only what is committed here. An import is a pure function
 //! of the recordings, so a test can say whether what is committed is current (`RECORDINGS_DIR`).
 
+mod kds;
 mod rest;
 
 use std::fs;
@@ -24,19 +25,23 @@ pub struct Args {
 /// A file of the project that is made from the recordings.
 struct Import {
     /// Path from the workspace's root.
-    path: &'static str,
+    path: String,
     content: String,
 }
 
 impl Import {
+    fn new(path: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { path: path.into(), content: content.into() }
+    }
+
     /// One JSON value a line.
-    fn lines(path: &'static str, values: &[Value]) -> Self {
-        Self { path, content: values.iter().map(|value| format!("{value}\n")).collect() }
+    fn lines(path: impl Into<String>, values: &[Value]) -> Self {
+        Self::new(path, values.iter().map(|value| format!("{value}\n")).collect::<String>())
     }
 
     /// The crate that replays it: nothing is imported for a crate that is not there.
     fn has_reader(&self, root: &Path) -> bool {
-        let package = Path::new(self.path).ancestors().find(|folder| folder.ends_with("tests")).and_then(Path::parent);
+        let package = Path::new(&self.path).ancestors().find(|folder| folder.ends_with("tests")).and_then(Path::parent);
         package.is_some_and(|package| root.join(package).join("Cargo.toml").exists())
     }
 }
@@ -48,7 +53,7 @@ impl Import {
 pub fn run(args: &Args) -> Result<()> {
     let root = workspace::root();
     for import in imports(&args.from)?.iter().filter(|import| import.has_reader(&root)) {
-        let path = root.join(import.path);
+        let path = root.join(&import.path);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
@@ -64,7 +69,9 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn imports(from: &Path) -> Result<Vec<Import>> {
-    rest::imports(&from.join("rest"))
+    let mut imports = rest::imports(&from.join("rest"))?;
+    imports.extend(kds::imports(&from.join("kds"))?);
+    Ok(imports)
 }
 
 /// Every `.json` file of a folder, by name.
@@ -79,11 +86,21 @@ fn json_files(folder: &Path) -> Result<Vec<Value>> {
     if paths.is_empty() {
         bail!("{} holds no .json file", folder.display());
     }
-    paths
-        .iter()
-        .map(|path| {
-            let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))
-        })
-        .collect()
+    paths.iter().map(|path| json_file(path)).collect()
+}
+
+fn json_file(path: &Path) -> Result<Value> {
+    serde_json::from_str(&text(path)?).with_context(|| format!("{} is no JSON", path.display()))
+}
+
+/// One JSON value a line.
+fn json_lines(path: &Path) -> Result<Vec<Value>> {
+    let parse = |(number, line)| {
+        serde_json::from_str(line).with_context(|| format!("{}:{} is no JSON", path.display(), number + 1))
+    };
+    text(path)?.lines().enumerate().map(parse).collect()
+}
+
+fn text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }

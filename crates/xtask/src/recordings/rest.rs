@@ -31,7 +31,7 @@ Headers and the unparsed answers are left out. Written by `cargo xtask recording
 pub fn imports(rest: &Path) -> Result<Vec<Import>> {
     Ok(vec![
         Import::lines("crates/model/tests/recorded/rest-invalid.jsonl", &invalid(rest)?),
-        Import { path: "crates/model/tests/recorded/README.md", content: ORIGIN.to_owned() },
+        Import::new("crates/model/tests/recorded/README.md", ORIGIN),
     ])
 }
 
