@@ -86,7 +86,7 @@ fn in_declared_order(value: Value, message: &MessageDescriptor) -> Value {
     }
     let Value::Object(mut object) = value else { return value };
     let mut ordered = Map::new();
-    let packed = object.get("@type").and_then(Value::as_str).map(|url| url.trim_start_matches(crate::TYPE_URL_PREFIX));
+    let packed = object.get("@type").and_then(Value::as_str).and_then(|url| url.rsplit('/').next());
     let message = packed.and_then(|name| POOL.get_message_by_name(name)).unwrap_or_else(|| message.clone());
     if let Some(url) = object.shift_remove("@type") {
         ordered.insert("@type".to_owned(), url);
