@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::duration::GoDuration;
 use crate::violation::{Path, Violations};
 
 /// Something is missing.
@@ -14,6 +15,38 @@ pub const MUST_NOT_BE_EMPTY: &str = "must not be empty";
 pub const GREATER_THAN_ZERO: &str = "must be greater than 0";
 /// A missing or non-positive number.
 pub const DEFINED_AND_GREATER_THAN_ZERO: &str = "must be defined and greater than zero";
+
+/// The items of a list with their paths.
+pub fn each<'a, T>(at: &'a Path, items: &'a [T]) -> impl Iterator<Item = (Path, &'a T)> {
+    items.iter().enumerate().map(|(index, item)| (at.index(index), item))
+}
+
+/// Says which words a member may have.
+pub fn must_be_one_of(member: &str, words: &[&str]) -> String {
+    let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+    format!("{member:?} must be one of [{}]", words.join(", "))
+}
+
+/// Adds a duration that is not above zero.
+pub fn positive(at: &Path, duration: Option<GoDuration>, found: &mut Violations) {
+    if duration.is_some_and(|duration| duration <= GoDuration::ZERO) {
+        found.add(at, "must be greater than zero when defined");
+    }
+}
+
+/// Adds a duration below zero.
+pub fn not_negative(at: &Path, duration: Option<GoDuration>, found: &mut Violations) {
+    if duration.is_some_and(GoDuration::is_negative) {
+        found.add(at, "must not be negative when defined");
+    }
+}
+
+/// Adds a counter that is zero.
+pub fn counter(at: &Path, count: Option<u32>, found: &mut Violations) {
+    if count == Some(0) {
+        found.add(at, GREATER_THAN_ZERO);
+    }
+}
 
 /// What a map of tags is for, which decides the characters of its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,54 +17,66 @@ use crate::violation::Violations;
 
 pub mod check;
 mod circuit_breaker;
+pub mod condition;
+pub mod data_source;
 mod dataplane;
+mod extension;
 mod external_service;
 mod fault_injection;
+mod formats;
+mod free_form;
+mod go_template;
 pub mod header;
 mod health_check;
-mod hostname_generator;
+pub mod hostname_generator;
 mod insights;
+pub mod label_selector;
 mod mesh;
-mod mesh_access_log;
+pub mod mesh_access_log;
 pub mod mesh_circuit_breaker;
-mod mesh_external_service;
-mod mesh_fault_injection;
+pub mod mesh_external_service;
+pub mod mesh_fault_injection;
 mod mesh_gateway;
 mod mesh_gateway_route;
-mod mesh_health_check;
+pub mod mesh_health_check;
 pub mod mesh_http_route;
-mod mesh_identity;
+pub mod mesh_identity;
 pub mod mesh_load_balancing_strategy;
-mod mesh_metric;
-mod mesh_multi_zone_service;
-mod mesh_passthrough;
-mod mesh_proxy_patch;
-mod mesh_rate_limit;
+pub mod mesh_metric;
+pub mod mesh_multi_zone_service;
+pub mod mesh_passthrough;
+pub mod mesh_proxy_patch;
+pub mod mesh_rate_limit;
 pub mod mesh_retry;
-mod mesh_service;
+pub mod mesh_service;
 pub mod mesh_tcp_route;
 pub mod mesh_timeout;
 pub mod mesh_tls;
-mod mesh_trace;
+pub mod mesh_trace;
 pub mod mesh_traffic_permission;
-mod mesh_trust;
+pub mod mesh_trust;
 mod proxy_template;
 mod rate_limit;
 mod retry;
 mod secret;
+#[cfg(test)]
+mod tabled;
 pub mod target_ref;
 mod timeout;
+pub mod tls;
 mod traffic_log;
 mod traffic_permission;
 mod traffic_route;
 mod traffic_trace;
 mod virtual_outbound;
 mod words;
-mod workload;
+pub mod workload;
 mod zone;
 mod zone_egress;
 mod zone_ingress;
 
+pub use extension::Extension;
+pub use free_form::FreeForm;
 pub use hostname_generator::HostnameGenerator;
 pub use mesh_access_log::MeshAccessLog;
 pub use mesh_circuit_breaker::MeshCircuitBreaker;
@@ -88,6 +100,11 @@ pub use mesh_trace::MeshTrace;
 pub use mesh_traffic_permission::MeshTrafficPermission;
 pub use mesh_trust::MeshTrust;
 pub use workload::Workload;
+
+/// Whether a value prints as nothing, as zeros of Go do.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
 
 /// Content that does not have the shape of its kind.
 #[derive(Debug, thiserror::Error)]

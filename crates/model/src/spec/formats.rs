@@ -1,0 +1,215 @@
+//! What counts as a DNS name, an address, a URL or a file path in documents.
+//!
+//! The accepted texts are those of the validator package that the real control plane uses, oddities included: a
+//! document that one side accepts must not be refused by the other.
+
+use std::net::IpAddr;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::kind::Kind;
+use crate::resource::Meta;
+use crate::violation::{Path, Violations};
+
+/// Longest label of a DNS name.
+pub const MAX_LABEL: usize = 63;
+/// Longest DNS name.
+pub const MAX_NAME: usize = 253;
+
+static DNS_NAME: LazyLock<Regex> = LazyLock::new(|| {
+    let label = "[a-zA-Z0-9_][a-zA-Z0-9_-]{0,62}";
+    pattern(&format!(r"^{label}(\.{label})*[._]?$"))
+});
+
+static UNIX_PATH: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(/[^/\x00]*)+/?$"));
+
+static WINDOWS_PATH: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#"^[a-zA-Z]:\\(?:[^\\/:*?"<>|\r\n]+\\)*[^\\/:*?"<>|\r\n]*$"#));
+
+static DNS_1035_LABEL: LazyLock<Regex> = LazyLock::new(|| pattern("^[a-z]([-a-z0-9]*[a-z0-9])?$"));
+
+static URL: LazyLock<Regex> = LazyLock::new(|| {
+    let scheme = "(ftp|tcp|udp|wss?|https?)://";
+    let user = r"\S+(:\S*)?@";
+    let ipv4 = r"([1-9]\d?|1\d\d|2[01]\d|22[0-3]|24\d|25[0-5])(\.(\d{1,2}|1\d\d|2[0-4]\d|25[0-5])){2}\.([0-9]\d?|1\d\d|2[0-4]\d|25[0-5])";
+    let ipv6 = r"\[[0-9a-fA-F:.]+(%[0-9a-zA-Z]+)?\]";
+    let wide = r"a-zA-Z\x{00a1}-\x{ffff}";
+    let labels = "[a-zA-Z0-9]([a-zA-Z0-9_-]+)?[a-zA-Z0-9]([-.][a-zA-Z0-9]+)*";
+    let subdomain = r"(www\.|[a-zA-Z0-9]+([-_.]?[a-zA-Z0-9])*[a-zA-Z0-9]\.[a-zA-Z0-9]+)?";
+    let name = format!(r"({labels}|{subdomain})?([{wide}0-9]+-?-?)*[{wide}0-9]+(\.[{wide}]+)?");
+    pattern(&format!(r"^({scheme})?({user})?({ipv4}|(?P<ipv6>{ipv6})|{name})\.?(:\d{{1,5}})?([/?#]\S*)?$"))
+});
+
+fn pattern(text: &str) -> Regex {
+    #[expect(clippy::expect_used, reason = "a constant of this file, compiled by its tests")]
+    Regex::new(text).expect("pattern compiles")
+}
+
+/// A DNS name: labels of letters, digits, `-` and `_`, no address, at most 255 characters beside the dots.
+pub fn is_dns_name(text: &str) -> bool {
+    let length = text.bytes().filter(|byte| *byte != b'.').count();
+    !text.is_empty() && length <= 255 && !is_ip(text) && DNS_NAME.is_match(text)
+}
+
+/// An IPv4 or IPv6 address.
+pub fn is_ip(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok()
+}
+
+/// An address and the length of a prefix, `192.0.2.0/24`.
+pub fn is_cidr(text: &str) -> bool {
+    let Some((address, prefix)) = text.split_once('/') else { return false };
+    let Ok(address) = address.parse::<IpAddr>() else { return false };
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    prefix.bytes().all(|byte| byte.is_ascii_digit()) && prefix.parse::<u16>().is_ok_and(|prefix| prefix <= most)
+}
+
+/// A URL, with or without a scheme; without a scheme and a port, the name needs a dot.
+pub fn is_url(text: &str) -> bool {
+    const LONGEST: usize = 2083;
+    const SHORTEST: usize = 4;
+    if text.len() < SHORTEST || text.chars().count() >= LONGEST || text.starts_with('.') {
+        return false;
+    }
+    let path_end = text.find(['?', '#']).unwrap_or(text.len());
+    let without_host = !text.contains(':') || text.contains(":///");
+    if without_host && !text[..path_end].contains('.') {
+        return false;
+    }
+    let escapes_are_whole = text[..path_end]
+        .split('%')
+        .skip(1)
+        .all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()));
+    if !escapes_are_whole || text.chars().any(|character| character.is_ascii_control()) {
+        return false;
+    }
+    URL.captures(text).is_some_and(|found| {
+        found
+            .name("ipv6")
+            .is_none_or(|host| is_ip(host.as_str().trim_matches(['[', ']']).split('%').next().unwrap_or("")))
+    })
+}
+
+/// An absolute path of a file, on Unix or on Windows.
+pub fn is_file_path(text: &str) -> bool {
+    UNIX_PATH.is_match(text) || WINDOWS_PATH.is_match(text)
+}
+
+/// Adds a fault when a text is longer than this many bytes.
+pub fn check_length(at: &Path, text: &str, most: usize, found: &mut Violations) {
+    if text.len() > most {
+        found.add(at, format!("must not be longer than {most} characters"));
+    }
+}
+
+/// Adds a fault when the name that the author gave is longer than this many bytes.
+pub fn check_display_name(meta: &Meta, most: usize, found: &mut Violations) {
+    check_length(&Path::of("name"), meta.display_name(), most, found);
+}
+
+/// Warning about the name of a resource that becomes part of host names, if it is no DNS label
+/// (api-and-kumactl 1.5).
+pub fn name_warning(kind: Kind, name: &str) -> Option<String> {
+    let mut faults = Vec::new();
+    if name.len() > MAX_LABEL {
+        faults.push("must be no more than 63 characters");
+    }
+    if !DNS_1035_LABEL.is_match(name) {
+        faults.push(
+            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic \
+             character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for \
+             validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
+        );
+    }
+    (!faults.is_empty()).then(|| {
+        format!(
+            "Invalid {kind} resource name: '{name}'. It does not conform to the DNS format (RFC 1035). \
+             This is deprecated. Errors: {}",
+            faults.join("; ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sort(accepts: fn(&str) -> bool, good: &[&str], bad: &[&str]) {
+        for text in good {
+            assert!(accepts(text), "{text:?} is refused");
+        }
+        for text in bad {
+            assert!(!accepts(text), "{text:?} is accepted");
+        }
+    }
+
+    #[test]
+    fn dns_names() {
+        let long = "a".repeat(64);
+        sort(
+            is_dns_name,
+            &["a", "example.com", "example.com.", "_sip._tcp.example", "a-", "localhost", "1.2.3"],
+            &["", "-bad-", "a b", "a..b", "*.example.com", "1.2.3.4", "::1", &long, "a.b/c"],
+        );
+    }
+
+    #[test]
+    fn addresses_and_prefixes() {
+        sort(is_ip, &["1.2.3.4", "::1", "::ffff:1.2.3.4"], &["", "1.2.3", "01.2.3.4", "fe80::1%eth0", "x"]);
+        sort(
+            is_cidr,
+            &["192.0.2.0/24", "10.0.0.1/0", "::/128", "1.2.3.4/32"],
+            &["x", "1.2.3.4", "1.2.3.4/33", "::/129", "1.2.3.4/", "1.2.3.4/-1", "1.2.3.4/+8"],
+        );
+    }
+
+    #[test]
+    fn urls() {
+        sort(
+            is_url,
+            &[
+                "logs.example:5000",
+                "http://a.b/c?d#e",
+                "127.0.0.1:80",
+                "collector:4317",
+                "otel.example",
+                "http://jaeger-collector:9411/api/v2/spans",
+                "http://[::1]:80/",
+                "user:pw@host:80",
+                "https://x",
+                "my_svc.ns.svc.cluster.local:4317",
+                "http://a.b/%20",
+            ],
+            &[
+                "",
+                "bad",
+                "abc",
+                "localhost",
+                ".a.b",
+                "http:///x",
+                "gopher://a.b",
+                "a b.c",
+                "a.b:123456",
+                "http://[x]/",
+                "http://a.b/%2",
+                "a.b\u{7}",
+            ],
+        );
+    }
+
+    #[test]
+    fn file_paths() {
+        sort(is_file_path, &["/", "/dev/stdout", "/a b/", "C:\\logs\\a.txt"], &["", "#bad", "a/b", "/a\0b", "C:/x"]);
+    }
+
+    #[test]
+    fn a_name_that_is_no_label_gives_a_warning() {
+        assert_eq!(name_warning(Kind::MeshService, "web-1"), None);
+        let warning = name_warning(Kind::Mesh, "aa.a").unwrap();
+        assert!(warning.starts_with("Invalid Mesh resource name: 'aa.a'. It does not conform to the DNS format (RFC 1035). This is deprecated. Errors: a DNS-1035 label must"), "{warning}");
+        assert!(warning.contains("(e.g. 'my-name',  or 'abc-123', regex"), "{warning}");
+        let both = name_warning(Kind::Mesh, &"1".repeat(64)).unwrap();
+        assert!(both.contains("Errors: must be no more than 63 characters; a DNS-1035 label"), "{both}");
+    }
+}
