@@ -3,5 +3,17 @@
 //! This crate knows nothing of meshes and uses no other crate of this workspace.
 
 pub mod clock;
+pub mod drain;
+pub mod exit;
+pub mod life;
+pub mod readiness;
+pub mod signals;
+pub mod tasks;
 
 pub use clock::{Clock, ManualClock};
+pub use drain::Drain;
+pub use exit::{Exit, Fatal};
+pub use life::Life;
+
+pub use readiness::Readiness;
+pub use tasks::Tasks;
