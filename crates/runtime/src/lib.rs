@@ -3,10 +3,13 @@
 //! This crate knows nothing of meshes and uses no other crate of this workspace.
 
 pub mod clock;
+pub mod diagnostics;
 pub mod drain;
 pub mod exit;
 pub mod life;
+pub mod metrics;
 pub mod readiness;
+pub mod serve;
 pub mod signals;
 pub mod tasks;
 
@@ -14,6 +17,7 @@ pub use clock::{Clock, ManualClock};
 pub use drain::Drain;
 pub use exit::{Exit, Fatal};
 pub use life::Life;
+pub use metrics::Metrics;
 
 pub use readiness::Readiness;
 pub use tasks::Tasks;
