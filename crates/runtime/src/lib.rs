@@ -12,6 +12,7 @@ pub mod readiness;
 pub mod serve;
 pub mod signals;
 pub mod tasks;
+pub mod telemetry;
 
 pub use clock::{Clock, ManualClock};
 pub use drain::Drain;
