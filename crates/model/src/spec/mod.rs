@@ -143,6 +143,12 @@ pub trait ProtoSpec: Message + Name + Default + 'static {
     fn validate(&self, meta: &Meta, found: &mut Violations) {
         let _ = (meta, found);
     }
+
+    /// Adds what only a write by a user can break, looked at when everything else has passed; `stored` is what the
+    /// write replaces.
+    fn validate_write(&self, stored: Option<&Self>, meta: &Meta, found: &mut Violations) {
+        let _ = (stored, meta, found);
+    }
 }
 
 /// What the table of kinds knows of a kind's content.
@@ -156,6 +162,8 @@ pub struct Codec {
     pub to_json: fn(&[u8]) -> Result<Value, SpecError>,
     /// The kind's own rules.
     pub validate: fn(&[u8], &Meta, &mut Violations) -> Result<(), SpecError>,
+    /// The kind's rules for a write by a user, given what it replaces.
+    pub validate_write: fn(&[u8], Option<&[u8]>, &Meta, &mut Violations) -> Result<(), SpecError>,
     /// What is accepted but should be said.
     pub warnings: fn(&[u8], &Meta) -> Result<Vec<String>, SpecError>,
     /// JSON schema of the content; proto kinds have none (api-and-kumactl 1.4).
@@ -187,6 +195,7 @@ impl Codec {
                 serde_json::from_slice::<S>(bytes)?.validate(meta, found);
                 Ok(())
             },
+            validate_write: |_, _, _, _| Ok(()),
             warnings: |bytes, meta| Ok(serde_json::from_slice::<S>(bytes)?.warnings(meta)),
             schema: Some(|| {
                 let settings = schemars::generate::SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
@@ -203,6 +212,11 @@ impl Codec {
             to_json: |bytes| Ok(json::to_value(&S::full_name(), bytes)?),
             validate: |bytes, meta, found| {
                 <S as Message>::decode(bytes)?.validate(meta, found);
+                Ok(())
+            },
+            validate_write: |bytes, stored, meta, found| {
+                let stored = stored.map(<S as Message>::decode).transpose()?;
+                <S as Message>::decode(bytes)?.validate_write(stored.as_ref(), meta, found);
                 Ok(())
             },
             warnings: |_, _| Ok(Vec::new()),
