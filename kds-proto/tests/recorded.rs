@@ -1,5 +1,7 @@
 //! Recorded messages of the real system, decoded and encoded again (`tests/recorded/README.md`).
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use kds_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};

@@ -1,5 +1,7 @@
 //! The byte vectors of kds-wire, Appendix A: what a resource looks like on the wire, to the last byte.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
