@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{bench, codegen, demo, recordings, workspace};
+use crate::{bench, codegen, demo, recordings, test, tidy, workspace};
 
 /// The workspace's own commands.
 #[derive(Parser)]
@@ -17,6 +17,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Check everything that CI checks; what the machine lacks is installed first.
+    Test(test::Args),
+    /// Check the rules of the house: dependencies, sizes, citations, generated code.
+    Tidy,
     /// Write the Rust of kds-proto's messages anew.
     Codegen,
     /// Measure: `cargo xtask bench <name>`; without a name, list what can be measured.
@@ -40,6 +44,8 @@ pub fn run() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<()> {
     match command {
+        Command::Test(args) => test::run(&args),
+        Command::Tidy => tidy::run(),
         Command::Codegen => codegen::write(&workspace::root()),
         Command::Bench(args) => bench::run(&args),
         Command::Demo => demo::run(),

@@ -5,6 +5,8 @@ mod cli;
 mod codegen;
 mod demo;
 mod recordings;
+mod test;
+mod tidy;
 mod workspace;
 
 use std::process::ExitCode;

@@ -68,6 +68,18 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Files that an import would change, among those whose crate exists.
+#[cfg(test)]
+fn drift(from: &Path, root: &Path) -> Result<Vec<String>> {
+    let mut drifted = Vec::new();
+    for import in imports(from)?.into_iter().filter(|import| import.has_reader(root)) {
+        if fs::read_to_string(root.join(&import.path)).ok().as_ref() != Some(&import.content) {
+            drifted.push(import.path);
+        }
+    }
+    Ok(drifted)
+}
+
 fn imports(from: &Path) -> Result<Vec<Import>> {
     let mut imports = rest::imports(&from.join("rest"))?;
     imports.extend(kds::imports(&from.join("kds"))?);
@@ -103,4 +115,28 @@ fn json_lines(path: &Path) -> Result<Vec<Value>> {
 
 fn text(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only where the recordings are at hand: a clone with nothing beside it has what it needs.
+    #[test]
+    fn what_is_committed_is_what_an_import_would_write() {
+        let Some(from) = std::env::var_os("RECORDINGS_DIR") else {
+            println!("RECORDINGS_DIR is not set: nothing to compare with");
+            return;
+        };
+        let drifted = drift(Path::new(&from), &workspace::root()).unwrap();
+        assert!(drifted.is_empty(), "run `cargo xtask recordings --from {}`: {drifted:?}", from.display());
+    }
+
+    #[test]
+    fn nothing_is_imported_for_a_crate_that_is_not_there() {
+        let root = workspace::root();
+        assert!(Import::new("kds-proto/tests/recorded/a.jsonl", "").has_reader(&root));
+        assert!(Import::new("crates/model/tests/recorded/deep/a.jsonl", "").has_reader(&root));
+        assert!(!Import::new("crates/none/tests/recorded/a.jsonl", "").has_reader(&root));
+    }
 }
