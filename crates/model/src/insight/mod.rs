@@ -2,21 +2,21 @@
 //!
 //! Sources: api-and-kumactl 2.7, 3.3, 3.5, 3.24, 3.25.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kds_proto::kuma::mesh::v1alpha1::dataplane::networking::inbound::State;
 use kds_proto::kuma::mesh::v1alpha1::dataplane::networking::{Inbound, gateway::GatewayType};
 use kds_proto::kuma::mesh::v1alpha1::{Dataplane, DataplaneInsight, DiscoverySubscription};
-
-use crate::labels::SERVICE_TAG;
+use kds_proto::kuma::system::v1alpha1::{KdsSubscription, ZoneInsight};
 
 mod global;
 mod mesh;
 mod service;
+mod tally;
 
 pub use global::{GlobalInsight, ZoneParts, global_insight};
-pub use mesh::{MeshFacts, mesh_insight};
-pub use service::{ExternalServiceFacts, service_insight};
+pub use tally::MeshTally;
 
 /// How a proxy, or a service, fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +68,9 @@ impl Proxy {
         networking.flat_map(|networking| &networking.inbound).filter(|inbound| inbound.state() != State::Ignored)
     }
 
-    /// Service of the gateway, if it is one.
-    fn gateway_service(&self) -> Option<&str> {
-        let tags = &self.dataplane.networking.as_ref()?.gateway.as_ref()?.tags;
-        tags.get(SERVICE_TAG).map(String::as_str)
+    /// Tags of the gateway, if it is one.
+    fn gateway_tags(&self) -> Option<&BTreeMap<String, String>> {
+        Some(&self.dataplane.networking.as_ref()?.gateway.as_ref()?.tags)
     }
 
     fn last_subscription(&self) -> Option<&DiscoverySubscription> {
@@ -84,6 +83,13 @@ pub fn is_online(subscriptions: &[DiscoverySubscription]) -> bool {
     subscriptions
         .iter()
         .any(|subscription| subscription.connect_time.is_some() && subscription.disconnect_time.is_none())
+}
+
+/// Whether a zone's control plane is connected.
+pub fn zone_is_online(insight: &ZoneInsight) -> bool {
+    let open =
+        |subscription: &KdsSubscription| subscription.connect_time.is_some() && subscription.disconnect_time.is_none();
+    insight.subscriptions.iter().any(open)
 }
 
 fn is_unready(inbound: &Inbound) -> bool {
