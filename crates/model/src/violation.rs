@@ -29,7 +29,7 @@ impl Path {
 
     /// An entry of the map at this path.
     pub fn key(&self, key: &str) -> Self {
-        Self(format!("{}[\"{key}\"]", self.0))
+        Self(format!("{}[{key:?}]", self.0))
     }
 
     /// The path as text.

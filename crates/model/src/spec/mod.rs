@@ -29,6 +29,8 @@ mod go_template;
 pub mod header;
 mod health_check;
 pub mod hostname_generator;
+mod hostname_generator;
+pub mod inbound_match;
 mod insights;
 pub mod label_selector;
 mod mesh;
@@ -62,6 +64,8 @@ mod secret;
 #[cfg(test)]
 mod tabled;
 pub mod target_ref;
+#[cfg(test)]
+mod testing;
 mod timeout;
 pub mod tls;
 mod traffic_log;

@@ -190,6 +190,25 @@ pub fn check_top<P: Policy>(policy: &P, meta: &Meta, system: Allowed<'_>, others
     target.check(&Path::of("spec.targetRef"), allowed.inbound(policy.affects_inbounds()), found);
 }
 
+/// Checks that a policy says something, and about incoming traffic in one way.
+pub fn check_lists<P: Policy>(policy: &P, found: &mut Violations) {
+    let (to, from, rules) = (policy.to().is_empty(), policy.from().is_empty(), policy.rules().is_empty());
+    let spec = Path::of("spec");
+    if !rules && !(to && from) {
+        found.add(&spec, "fields 'to' and 'from' must be empty when 'rules' is defined");
+    }
+    if rules && to && from {
+        found.add(&spec, "at least one of 'from', 'to' or 'rules' has to be defined");
+    }
+}
+
+/// Checks that a policy says something about outgoing traffic.
+pub fn check_to<P: Policy>(policy: &P, found: &mut Violations) {
+    if policy.to().is_empty() {
+        found.add(&Path::of("spec.to"), "needs at least one item");
+    }
+}
+
 /// What should be said of the kind of a policy's top level.
 pub fn top_warnings(target: Option<&TargetRef>) -> Vec<String> {
     let advice = match target.map(|target| &target.kind) {
