@@ -29,7 +29,6 @@ mod go_template;
 pub mod header;
 mod health_check;
 pub mod hostname_generator;
-mod hostname_generator;
 pub mod inbound_match;
 mod insights;
 pub mod label_selector;

@@ -209,6 +209,15 @@ pub fn check_to<P: Policy>(policy: &P, found: &mut Violations) {
     }
 }
 
+/// Refuses one of `to` that is set up at the zone egress, for all clients, in a policy for a part of them.
+pub fn check_external_service(at: &Path, target: &TargetRef, top: &TargetKind, found: &mut Violations) {
+    if target.kind == TargetKind::MeshExternalService && *top != TargetKind::Mesh {
+        let reason = "kind MeshExternalService is only allowed with targetRef.kind: Mesh \
+                      as it is configured on the Zone Egress and shared by all clients in the mesh";
+        found.add(&at.field("targetRef.kind"), reason);
+    }
+}
+
 /// What should be said of the kind of a policy's top level.
 pub fn top_warnings(target: Option<&TargetRef>) -> Vec<String> {
     let advice = match target.map(|target| &target.kind) {
