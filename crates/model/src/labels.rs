@@ -42,20 +42,21 @@ pub const SERVICE_TAG: &str = "kuma.io/service";
 pub const PROTOCOL_TAG: &str = "kuma.io/protocol";
 
 /// Labels sorted by key. Immutable and shared: a clone costs a reference count.
+///
+/// All of them lie in one text, each key and value behind its length ([`push_sized`]): a control plane holds a handful of
+/// short labels for each of 100,000 proxies, and an allocation for each piece would outweigh the pieces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Labels(Option<Arc<[(Box<str>, Box<str>)]>>);
+pub struct Labels(Option<Arc<str>>);
 
 impl Labels {
     /// Value of a label.
     pub fn get(&self, key: &str) -> Option<&str> {
-        let entries = self.entries();
-        let at = entries.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
-        Some(&entries[at].1)
+        self.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
     }
 
     /// Keys and values, sorted by key.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.entries().iter().map(|(key, value)| (&**key, &**value))
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { rest: self.0.as_deref().unwrap_or_default() }
     }
 
     /// Whether there are none.
@@ -63,9 +64,9 @@ impl Labels {
         self.0.is_none()
     }
 
-    /// How many there are.
+    /// How many there are; counts them.
     pub fn len(&self) -> usize {
-        self.entries().len()
+        self.iter().count()
     }
 
     /// The same labels with one set.
@@ -80,20 +81,66 @@ impl Labels {
     pub fn without(&self, key: &str) -> Self {
         self.iter().filter(|(k, _)| *k != key).collect()
     }
+}
 
-    fn entries(&self) -> &[(Box<str>, Box<str>)] {
-        self.0.as_deref().unwrap_or_default()
+/// Keys and values of [`Labels`], sorted by key.
+#[derive(Clone, Debug)]
+pub struct Iter<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        Some((take_sized(&mut self.rest), take_sized(&mut self.rest)))
     }
 }
 
+/// Appends a text behind its length, in bytes: ASCII characters of six bits each, lowest first, the seventh bit set in
+/// all but the last. So pieces up to 63 bytes cost one byte more, and the whole stays a text.
+fn push_sized(text: &mut String, piece: &str) {
+    let mut length = piece.len();
+    while length >= 0x40 {
+        text.push(char::from((length & 0x3f) as u8 | 0x40));
+        length >>= 6;
+    }
+    text.push(char::from(length as u8));
+    text.push_str(piece);
+}
+
+/// Takes one piece off the front of what [`push_sized`] wrote.
+fn take_sized<'a>(text: &mut &'a str) -> &'a str {
+    let mut length = 0;
+    let mut digits = 0;
+    for byte in text.bytes() {
+        length |= usize::from(byte & 0x3f) << (6 * digits);
+        digits += 1;
+        if byte & 0x40 == 0 {
+            break;
+        }
+    }
+    let (piece, rest) = text[digits..].split_at(length);
+    *text = rest;
+    piece
+}
+
 /// Of entries with one key the last counts.
-impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Labels {
+impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
-        let mut entries: Vec<(Box<str>, Box<str>)> = entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        let mut entries: Vec<(K, V)> = entries.into_iter().collect();
         entries.reverse();
-        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-        entries.dedup_by(|(a, _), (b, _)| a == b);
-        if entries.is_empty() { Self(None) } else { Self(Some(entries.into())) }
+        entries.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
+        entries.dedup_by(|(a, _), (b, _)| a.as_ref() == b.as_ref());
+        let mut text = String::new();
+        for (key, value) in &entries {
+            push_sized(&mut text, key.as_ref());
+            push_sized(&mut text, value.as_ref());
+        }
+        if text.is_empty() { Self(None) } else { Self(Some(text.into())) }
     }
 }
 
@@ -116,6 +163,10 @@ impl<'de> Deserialize<'de> for Labels {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -133,5 +184,15 @@ mod tests {
         assert_eq!(labels.len(), 1);
         assert_eq!(more.get(ZONE), Some("west"));
         assert_eq!(more.without(ZONE).without(ORIGIN), Labels::default());
+    }
+
+    proptest! {
+        #[test]
+        fn labels_are_a_map_of_any_texts(entries in proptest::collection::btree_map(".{0,5}|x{60,200}", ".{0,5}|y{4000,5000}", 0..6)) {
+            let labels: Labels = entries.iter().collect();
+            let read: BTreeMap<String, String> = labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+            prop_assert_eq!(labels.len(), entries.len());
+            prop_assert_eq!(read, entries);
+        }
     }
 }
