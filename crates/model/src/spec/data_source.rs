@@ -1,5 +1,7 @@
 //! Where bytes come from that are not written into a document: certificates and keys.
 
+use kds_proto::kuma::system::v1alpha1::DataSource as Older;
+use kds_proto::kuma::system::v1alpha1::data_source::Type;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +142,38 @@ fn unsafe_path(path: &str) -> Option<String> {
         return Some(format!("file path contains directory traversal sequence: {path}"));
     }
     (!path.is_empty() && !path.starts_with('/')).then(|| format!("file path must be absolute: {path}"))
+}
+
+/// Adds a fault when a source is there without saying where.
+pub fn check_older(at: &Path, source: Option<&Older>, found: &mut Violations) {
+    let Some(source) = source else { return };
+    let says_where = match &source.r#type {
+        Some(Type::Secret(name)) => !name.is_empty(),
+        Some(Type::File(path)) => !path.is_empty(),
+        Some(Type::Inline(bytes)) => !bytes.is_empty(),
+        Some(Type::InlineString(text)) => !text.is_empty(),
+        None => false,
+    };
+    if !says_where {
+        found.add(at, "data source cannot be empty");
+    }
+}
+
+/// Adds what is wrong with a source that must be chosen. (An empty `inlineString` is let through.)
+pub fn check_chosen(at: &Path, source: &Older, found: &mut Violations) {
+    let empty = match &source.r#type {
+        None => {
+            found.add(at, "data source has to be chosen. Available sources: secret, file, inline");
+            return;
+        }
+        Some(Type::Secret(name)) => name.is_empty().then_some("secret"),
+        Some(Type::File(path)) => path.is_empty().then_some("file"),
+        Some(Type::Inline(bytes)) => bytes.is_empty().then_some("inline"),
+        Some(Type::InlineString(_)) => None,
+    };
+    if let Some(member) = empty {
+        found.add(&at.field(member), "cannot be empty");
+    }
 }
 
 #[cfg(test)]

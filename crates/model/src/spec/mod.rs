@@ -10,16 +10,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use kds_proto::json::{self, UnknownFields};
+use kds_proto::json;
 
 use crate::resource::Meta;
 use crate::violation::Violations;
 
+mod address;
 pub mod check;
 mod circuit_breaker;
 pub mod condition;
 pub mod data_source;
-mod dataplane;
+pub mod dataplane;
 mod extension;
 mod external_service;
 mod fault_injection;
@@ -32,6 +33,7 @@ pub mod hostname_generator;
 pub mod inbound_match;
 mod insights;
 pub mod label_selector;
+mod limits;
 mod mesh;
 pub mod mesh_access_log;
 pub mod mesh_circuit_breaker;
@@ -56,12 +58,17 @@ pub mod mesh_tls;
 pub mod mesh_trace;
 pub mod mesh_traffic_permission;
 pub mod mesh_trust;
+pub mod outbound;
+mod prometheus;
+pub mod proto_json;
 mod proxy_template;
-mod rate_limit;
+pub mod rate_limit;
+mod regexp;
 mod retry;
 mod secret;
 #[cfg(test)]
 mod tabled;
+pub mod tags;
 pub mod target_ref;
 #[cfg(test)]
 mod testing;
@@ -74,9 +81,9 @@ mod traffic_trace;
 mod virtual_outbound;
 mod words;
 pub mod workload;
-mod zone;
+pub mod zone;
 mod zone_egress;
-mod zone_ingress;
+pub mod zone_ingress;
 
 pub use extension::Extension;
 pub use free_form::FreeForm;
@@ -115,9 +122,12 @@ pub enum SpecError {
     /// JSON of a JSON kind.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
-    /// Protobuf bytes, or the JSON form of a proto kind.
+    /// Protobuf bytes that have no JSON form.
     #[error("{0}")]
     Proto(#[from] json::Error),
+    /// The JSON form of a proto kind, in the words of Kuma's users.
+    #[error("{0}")]
+    ProtoJson(#[from] proto_json::Error),
     /// Bytes that are no such message.
     #[error("{0}")]
     Decode(#[from] prost::DecodeError),
@@ -211,7 +221,7 @@ impl Codec {
     pub const fn proto<S: ProtoSpec>() -> Self {
         Self {
             encoding: Encoding::Proto { package: S::PACKAGE, message: S::NAME },
-            from_json: |value| Ok(json::from_value::<S>(value, UnknownFields::Ignored)?.encode_to_vec().into()),
+            from_json: |value| Ok(proto_json::from_value::<S>(&value)?.encode_to_vec().into()),
             to_json: |bytes| Ok(json::to_value(&S::full_name(), bytes)?),
             validate: |bytes, meta, found| {
                 <S as Message>::decode(bytes)?.validate(meta, found);

@@ -1,4 +1,4 @@
-//! `Secret` and `GlobalSecret`, which share one message (kds-wire 3.6).
+//! `Secret` and `GlobalSecret`: bytes that only admins may read (api-and-kumactl 3.23). Their format is nobody's business.
 
 use kds_proto::kuma::system::v1alpha1::Secret;
 

@@ -41,3 +41,20 @@ pub fn assert_printed<S: JsonSpec>(document: &str, expected: &str) {
     let spec: S = serde_json::from_str(document).unwrap();
     assert_eq!(serde_json::to_string(&spec).unwrap(), expected);
 }
+
+/// What a proto kind's own rules say of a document, `field: reason` each.
+pub fn proto_faults(kind: Kind, document: Value) -> Vec<String> {
+    let codec = &kind.info().codec;
+    let content = (codec.from_json)(document).unwrap();
+    let mut found = Violations::default();
+    (codec.validate)(&content, &meta(kind, "x", &[]), &mut found).unwrap();
+    found.into_iter().map(|fault| format!("{}: {}", fault.field, fault.reason)).collect()
+}
+
+/// A document with the sources and destinations that every policy between services accepts.
+pub fn between_services(mut document: Value) -> Value {
+    let any = serde_json::json!([{"match": {"kuma.io/service": "*"}}]);
+    document["sources"] = any.clone();
+    document["destinations"] = any;
+    document
+}
