@@ -92,8 +92,11 @@ impl Messages {
             if let Some(raw) = event["raw_b64"].as_str() {
                 line.insert("message".to_owned(), self.line_of(scenario, event, raw).into());
             } else {
-                line.insert("message".to_owned(), self.base_of(event).into());
-                line.insert("type_url".to_owned(), event["message"]["typeUrl"].clone());
+                let base = self.base_of(event);
+                line.insert("message".to_owned(), base.into());
+                if base.is_some() {
+                    line.insert("type_url".to_owned(), event["message"]["typeUrl"].clone());
+                }
             }
         }
         Value::Object(line)

@@ -4,6 +4,7 @@
 //! of the recordings, so a test can say whether what is committed is current (`RECORDINGS_DIR`).
 
 mod kds;
+mod kumactl;
 mod rest;
 
 use std::fs;
@@ -83,6 +84,7 @@ fn drift(from: &Path, root: &Path) -> Result<Vec<String>> {
 fn imports(from: &Path) -> Result<Vec<Import>> {
     let mut imports = rest::imports(&from.join("rest"))?;
     imports.extend(kds::imports(&from.join("kds"))?);
+    imports.extend(kumactl::imports(&from.join("kumactl"))?);
     Ok(imports)
 }
 
