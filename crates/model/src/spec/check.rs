@@ -16,6 +16,10 @@ pub const GREATER_THAN_ZERO: &str = "must be greater than 0";
 /// A missing or non-positive number.
 pub const DEFINED_AND_GREATER_THAN_ZERO: &str = "must be defined and greater than zero";
 
+/// What policies about the clients of sidecars say of `from` when gateways are selected too.
+pub const FROM_WITH_GATEWAYS: &str = "must not be defined when the scope includes a Gateway, select only proxyType \
+     Sidecar or select only gateways and use spec.to";
+
 /// The items of a list with their paths.
 pub fn each<'a, T>(at: &'a Path, items: &'a [T]) -> impl Iterator<Item = (Path, &'a T)> {
     items.iter().enumerate().map(|(index, item)| (at.index(index), item))
@@ -45,6 +49,13 @@ pub fn not_negative(at: &Path, duration: Option<GoDuration>, found: &mut Violati
 pub fn counter(at: &Path, count: Option<u32>, found: &mut Violations) {
     if count == Some(0) {
         found.add(at, GREATER_THAN_ZERO);
+    }
+}
+
+/// Adds a number that is no HTTP status.
+pub fn status_code(at: &Path, status: i32, found: &mut Violations) {
+    if !(100..600).contains(&status) {
+        found.add(at, "must be in inclusive range [100, 599]");
     }
 }
 

@@ -22,6 +22,8 @@ static DNS_NAME: LazyLock<Regex> = LazyLock::new(|| {
     pattern(&format!(r"^{label}(\.{label})*[._]?$"))
 });
 
+static BANDWIDTH: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\d*\s?[GMk]+bps$"));
+
 static UNIX_PATH: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(/[^/\x00]*)+/?$"));
 
 static WINDOWS_PATH: LazyLock<Regex> =
@@ -94,6 +96,18 @@ pub fn is_url(text: &str) -> bool {
 /// An absolute path of a file, on Unix or on Windows.
 pub fn is_file_path(text: &str) -> bool {
     UNIX_PATH.is_match(text) || WINDOWS_PATH.is_match(text)
+}
+
+/// A speed with its unit, `50Mbps`.
+pub fn is_bandwidth(text: &str) -> bool {
+    BANDWIDTH.is_match(text)
+}
+
+/// Adds a fault when a number is no port.
+pub fn check_port(at: &Path, port: impl Into<i64>, found: &mut Violations) {
+    if !(1..=i64::from(u16::MAX)).contains(&port.into()) {
+        found.add(at, "port must be a valid (1-65535)");
+    }
 }
 
 /// Adds a fault when a text is longer than this many bytes.
@@ -201,6 +215,11 @@ mod tests {
     #[test]
     fn file_paths() {
         sort(is_file_path, &["/", "/dev/stdout", "/a b/", "C:\\logs\\a.txt"], &["", "#bad", "a/b", "/a\0b", "C:/x"]);
+    }
+
+    #[test]
+    fn bandwidths() {
+        sort(is_bandwidth, &["50Mbps", "1 kbps", "Gbps"], &["", "50", "50mbps", "5  kbps", "-1kbps", "5kbps "]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::spec::JsonSpec;
 use crate::spec::check::{MUST_BE_DEFINED, must_be_one_of};
 use crate::spec::data_source::DataSource;
 use crate::spec::extension::Extension;
-use crate::spec::formats::{MAX_LABEL, check_display_name, is_dns_name, is_ip, name_warning};
+use crate::spec::formats::{MAX_LABEL, check_display_name, check_port, is_dns_name, is_ip, name_warning};
 use crate::spec::hostname_generator::{Address, HostnameGeneratorStatus};
 use crate::spec::mesh_service::Vip;
 use crate::spec::tls;
@@ -160,8 +160,6 @@ pub struct Status {
     pub hostname_generators: Vec<HostnameGeneratorStatus>,
 }
 
-const BAD_PORT: &str = "port must be a valid (1-65535)";
-
 impl JsonSpec for MeshExternalService {
     fn validate(&self, meta: &Meta, found: &mut Violations) {
         let path = Path::of("spec");
@@ -191,7 +189,7 @@ impl Match {
             let reason = format!("unrecognized type '{word}' - only 'HostnameGenerator' is supported");
             found.add(&at.field("type"), reason);
         }
-        check_port(at, self.port, found);
+        check_port(&at.field("port"), self.port, found);
         if matches!(self.protocol, Protocol::Other(_)) {
             found.add(&at.field("protocol"), must_be_one_of("protocol", &["tcp", "grpc", "http", "http2"]));
         }
@@ -201,7 +199,7 @@ impl Match {
 impl Endpoint {
     fn check(&self, at: &Path, found: &mut Violations) {
         if is_ip(&self.address) || is_dns_name(&self.address) {
-            check_port(at, self.port, found);
+            check_port(&at.field("port"), self.port, found);
         } else {
             found.add(&at.field("address"), "address has to be a valid IP or hostname");
         }
@@ -245,12 +243,6 @@ impl Verification {
             }
             _ => {}
         }
-    }
-}
-
-fn check_port(at: &Path, port: i32, found: &mut Violations) {
-    if !(1..=i32::from(u16::MAX)).contains(&port) {
-        found.add(&at.field("port"), BAD_PORT);
     }
 }
 

@@ -28,6 +28,7 @@ mod formats;
 mod free_form;
 mod go_template;
 pub mod header;
+pub mod header_modifier;
 mod health_check;
 pub mod hostname_generator;
 pub mod inbound_match;

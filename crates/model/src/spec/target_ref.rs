@@ -235,12 +235,12 @@ pub fn top_warnings(target: Option<&TargetRef>) -> Vec<String> {
 
 /// [`top_warnings`], after the one for the use of `from` where `rules` would do.
 pub fn from_and_top_warnings<P: Policy>(policy: &P) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if !policy.from().is_empty() {
-        warnings.push("'from' field is deprecated, use 'rules' instead".to_owned());
-    }
-    warnings.extend(top_warnings(policy.target_ref()));
-    warnings
+    from_warning(policy).into_iter().chain(top_warnings(policy.target_ref())).collect()
+}
+
+/// What should be said when `from` is used where `rules` would do.
+pub fn from_warning<P: Policy>(policy: &P) -> Option<String> {
+    (!policy.from().is_empty()).then(|| "'from' field is deprecated, use 'rules' instead".to_owned())
 }
 
 impl TargetRef {
