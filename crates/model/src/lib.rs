@@ -1,6 +1,7 @@
 //! The mesh in types: kinds, resources, names, labels, validation, snapshots. No I/O, no clock.
 
 pub mod defaults;
+pub mod document;
 pub mod duration;
 pub mod insight;
 pub mod kind;
