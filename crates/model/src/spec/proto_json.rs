@@ -47,7 +47,15 @@ pub fn dynamic(name: &str, value: &Value) -> Result<DynamicMessage> {
 /// As [`from_value`].
 pub fn from_struct<M: Message + Name + Default>(loose: Option<&Struct>) -> Result<M> {
     let Some(loose) = loose else { return Ok(M::default()) };
-    from_value(&to_value("google.protobuf.Struct", &loose.encode_to_vec()).map_err(|fault| Error(fault.to_string()))?)
+    from_value(&struct_to_value(loose)?)
+}
+
+/// The JSON of the loose form.
+///
+/// # Errors
+/// It holds a number that is not finite.
+pub fn struct_to_value(loose: &Struct) -> Result<Value> {
+    to_value("google.protobuf.Struct", &loose.encode_to_vec()).map_err(|fault| Error(fault.to_string()))
 }
 
 /// The loose form of a message, as settings of backends are stored.
