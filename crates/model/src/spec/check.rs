@@ -21,7 +21,7 @@ pub const FROM_WITH_GATEWAYS: &str = "must not be defined when the scope include
      Sidecar or select only gateways and use spec.to";
 
 /// The items of a list with their paths.
-pub fn each<'a, T>(at: &'a Path, items: &'a [T]) -> impl Iterator<Item = (Path, &'a T)> {
+pub fn each<'a, T>(at: &Path, items: &'a [T]) -> impl Iterator<Item = (Path, &'a T)> {
     items.iter().enumerate().map(|(index, item)| (at.index(index), item))
 }
 

@@ -31,6 +31,10 @@ static WINDOWS_PATH: LazyLock<Regex> =
 
 static DNS_1035_LABEL: LazyLock<Regex> = LazyLock::new(|| pattern("^[a-z]([-a-z0-9]*[a-z0-9])?$"));
 
+const SUBDOMAIN: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+
+static DNS_1123_SUBDOMAIN: LazyLock<Regex> = LazyLock::new(|| pattern(&format!("^({SUBDOMAIN})$")));
+
 static URL: LazyLock<Regex> = LazyLock::new(|| {
     let scheme = "(ftp|tcp|udp|wss?|https?)://";
     let user = r"\S+(:\S*)?@";
@@ -107,6 +111,28 @@ pub fn is_bandwidth(text: &str) -> bool {
 pub fn check_port(at: &Path, port: impl Into<i64>, found: &mut Violations) {
     if !(1..=i64::from(u16::MAX)).contains(&port.into()) {
         found.add(at, "port must be a valid (1-65535)");
+    }
+}
+
+/// An address, also an IPv4 address with leading zeros.
+pub fn is_ip_of_sorts(text: &str) -> bool {
+    let is_byte =
+        |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()) && part.parse::<u32>().is_ok_and(|n| n < 256);
+    is_ip(text) || (text.split('.').count() == 4 && text.split('.').all(is_byte))
+}
+
+/// Adds what keeps a text from being a DNS name in lower case, in the words of Kubernetes (RFC 1123).
+pub fn check_subdomain(at: &Path, text: &str, found: &mut Violations) {
+    if text.len() > MAX_NAME {
+        found.add(at, format!("must be no more than {MAX_NAME} characters"));
+    }
+    if !DNS_1123_SUBDOMAIN.is_match(text) {
+        let reason = format!(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must \
+             start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
+             '{SUBDOMAIN}')"
+        );
+        found.add(at, reason);
     }
 }
 
