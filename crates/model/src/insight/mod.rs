@@ -10,11 +10,13 @@ use kds_proto::kuma::mesh::v1alpha1::dataplane::networking::{Inbound, gateway::G
 use kds_proto::kuma::mesh::v1alpha1::{Dataplane, DataplaneInsight, DiscoverySubscription};
 use kds_proto::kuma::system::v1alpha1::{KdsSubscription, ZoneInsight};
 
+mod bookkeeper;
 mod global;
 mod mesh;
 mod service;
 mod tally;
 
+pub use bookkeeper::{Bookkeeper, Corrections};
 pub use global::{GlobalInsight, ZoneParts, global_insight};
 pub use tally::MeshTally;
 
