@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{bench, codegen, demo, recordings, test, tidy, workspace};
+use crate::{bench, codegen, demo, fuzz, recordings, test, tidy, workspace};
 
 /// The workspace's own commands.
 #[derive(Parser)]
@@ -21,6 +21,8 @@ enum Command {
     Test(test::Args),
     /// Check the rules of the house: dependencies, sizes, citations, generated code.
     Tidy,
+    /// Fuzz everything that reads what others wrote.
+    Fuzz(fuzz::Args),
     /// Write the Rust of kds-proto's messages anew.
     Codegen,
     /// Measure: `cargo xtask bench <name>`; without a name, list what can be measured.
@@ -46,6 +48,7 @@ fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Test(args) => test::run(&args),
         Command::Tidy => tidy::run(),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Codegen => codegen::write(&workspace::root()),
         Command::Bench(args) => bench::run(&args),
         Command::Demo => demo::run(),

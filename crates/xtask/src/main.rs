@@ -4,6 +4,7 @@ mod bench;
 mod cli;
 mod codegen;
 mod demo;
+mod fuzz;
 mod recordings;
 mod test;
 mod tidy;

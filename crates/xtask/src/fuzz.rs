@@ -1,4 +1,4 @@
-//! A short fuzzing run of every target in `fuzz/`, with stable Rust and without cargo-fuzz.
+//! `cargo xtask fuzz`: targets in `fuzz/`, with stable Rust and without cargo-fuzz.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,12 +6,22 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use cargo_metadata::MetadataCommand;
 
-use super::steps::Passed;
+use crate::workspace;
 
-/// Seconds per target: enough to replay the corpus and to find what a change broke in plain sight.
-const SECONDS: &str = "15";
-/// Bytes of memory, in MiB, above which a target fails.
-const MEMORY: &str = "1024";
+/// Seconds per target that replay the corpus and find what a change broke in plain sight.
+pub const SHORT: u32 = 15;
+/// Memory above which a target fails.
+const MEMORY_MIB: u32 = 1024;
+
+/// What to fuzz.
+#[derive(clap::Args)]
+pub struct Args {
+    /// One target; none runs all, one after the other.
+    target: Option<String>,
+    /// Seconds per target.
+    #[arg(long, default_value_t = SHORT)]
+    seconds: u32,
+}
 
 /// What `cargo fuzz -s none` passes: coverage feedback, and overflow and debug checks in an optimised build.
 const FLAGS: &[&str] = &[
@@ -25,49 +35,69 @@ const FLAGS: &[&str] = &[
     "-Ccodegen-units=1",
 ];
 
-/// Builds and runs every target; seeds come from `fuzz/seeds/<target>`, finds go to `fuzz/target/artifacts`.
-pub fn run(root: &Path) -> Result<Passed> {
-    let manifest = root.join("fuzz/Cargo.toml");
+/// Runs the command.
+///
+/// # Errors
+/// There is no such target, the targets do not build, or an input breaks one.
+pub fn run(args: &Args) -> Result<()> {
+    run_targets(args.target.as_deref(), args.seconds).map(|_| ())
+}
+
+/// Builds the targets and runs one or all; says how many ran.
+///
+/// Inputs to start from are in `fuzz/corpus/<target>`; new ones go to `fuzz/target/corpus`, and one that breaks a
+/// target to `fuzz/target/artifacts`.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_targets(only: Option<&str>, seconds: u32) -> Result<u64> {
+    let fuzz = workspace::root().join("fuzz");
+    let manifest = fuzz.join("Cargo.toml");
     if !manifest.exists() {
         println!("fuzz: there is no target yet");
-        return Ok(Passed::default());
+        return Ok(0);
     }
-    let targets = targets(&manifest)?;
+    let mut targets = targets(&manifest)?;
+    if let Some(only) = only {
+        if !targets.iter().any(|target| target == only) {
+            bail!("no fuzz target is called {only:?}; there are: {}", targets.join(", "));
+        }
+        targets.retain(|target| target == only);
+    }
     let host = host()?;
     let build = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--bins", "--target", &host, "--manifest-path"])
-        .arg(&manifest)
+        .args(["build", "--release", "--bins", "--target", &host])
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"))
-        .current_dir(root.join("fuzz"))
+        .current_dir(&fuzz)
         .status()
         .context("cannot start cargo")?;
     if !build.success() {
         bail!("the fuzz targets do not build ({build})");
     }
-    let output = root.join("fuzz/target");
     for target in &targets {
-        fuzz(root, &output, &output.join(&host).join("release").join(target), target)?;
+        let program = fuzz.join("target").join(&host).join("release").join(target);
+        run_target(&fuzz, &program, target, seconds)?;
     }
-    Ok(Passed { passed: targets.len() as u64, ignored: 0 })
+    Ok(targets.len() as u64)
 }
 
-fn fuzz(root: &Path, output: &Path, program: &Path, target: &str) -> Result<()> {
-    let corpus = output.join("corpus").join(target);
-    let artifacts = output.join("artifacts").join(target);
+fn run_target(fuzz: &Path, program: &Path, target: &str, seconds: u32) -> Result<()> {
+    let corpus = fuzz.join("target/corpus").join(target);
+    let artifacts = fuzz.join("target/artifacts").join(target);
     std::fs::create_dir_all(&corpus)?;
     std::fs::create_dir_all(&artifacts)?;
     let mut command = Command::new(program);
     command
-        .arg(format!("-max_total_time={SECONDS}"))
-        .arg(format!("-rss_limit_mb={MEMORY}"))
-        .arg("-timeout=10")
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-rss_limit_mb={MEMORY_MIB}"))
+        .args(["-timeout=10", "-print_final_stats=1", "-verbosity=0"])
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .arg(&corpus);
-    let seeds = root.join("fuzz/seeds").join(target);
+    let seeds = fuzz.join("corpus").join(target);
     if seeds.is_dir() {
         command.arg(seeds);
     }
-    println!("fuzz: {target}, {SECONDS} s");
+    println!("fuzz: {target}, {seconds} s");
     let status = command.status().with_context(|| format!("cannot start {}", program.display()))?;
     if !status.success() {
         bail!("{target} found an input that breaks it; it is in {}", artifacts.display());
