@@ -3,6 +3,7 @@
 //! The recordings lie outside the project; a test reads only what is committed here. An import is a pure function
 //! of the recordings, so a test can say whether what is committed is current (`RECORDINGS_DIR`).
 
+mod config;
 mod kds;
 mod kumactl;
 mod rest;
@@ -85,6 +86,7 @@ fn imports(from: &Path) -> Result<Vec<Import>> {
     let mut imports = rest::imports(&from.join("rest"))?;
     imports.extend(kds::imports(&from.join("kds"))?);
     imports.extend(kumactl::imports(&from.join("kumactl"))?);
+    imports.extend(config::imports(from)?);
     Ok(imports)
 }
 
