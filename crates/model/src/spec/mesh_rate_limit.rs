@@ -143,7 +143,8 @@ impl Policy for MeshRateLimit {
 impl JsonSpec for MeshRateLimit {
     fn validate(&self, meta: &Meta, found: &mut Violations) {
         let spec = Path::of("spec");
-        if !self.rules().is_empty() && !(self.to().is_empty() && self.from().is_empty()) {
+        let both_sides = !self.to().is_empty() || !self.from().is_empty();
+        if both_sides && !self.rules().is_empty() {
             found.add(&spec, "fields 'to' and 'from' must be empty when 'rules' is defined");
         }
         check_top(self, meta, SYSTEM, OTHERS, found);

@@ -18,9 +18,10 @@ use crate::violation::Violations;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MeshService {
-    /// Whether an instance can take traffic.
-    #[serde(default = "unavailable")]
-    pub state: State,
+    /// Whether an instance can take traffic. Absent, which REST does not leave it, means no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Unavailable"))]
+    pub state: Option<State>,
     /// The proxies behind it.
     #[serde(default)]
     pub selector: Selector,
@@ -36,10 +37,6 @@ words!(
     /// Whether at least one endpoint is healthy.
     open State { Available = "Available", Unavailable = "Unavailable" }
 );
-
-fn unavailable() -> State {
-    State::Unavailable
-}
 
 /// How the proxies of a service are found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -73,13 +70,10 @@ pub struct Port {
     /// Port of the inbound behind it, by number or name; the same number when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_port: Option<IntOrString>,
-    /// Protocol that is spoken; any text, unknown ones are handled as `tcp`.
-    #[serde(default = "tcp")]
-    pub app_protocol: String,
-}
-
-fn tcp() -> String {
-    "tcp".to_owned()
+    /// Protocol that is spoken; any text, unknown ones are handled as `tcp`, and so is absence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "tcp"))]
+    pub app_protocol: Option<String>,
 }
 
 /// A name that the proxies of a service prove.
@@ -165,15 +159,26 @@ impl JsonSpec for MeshService {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::Schema;
     use crate::spec::tabled::{assert_printed, faults, meta};
 
     #[test]
-    fn defaults_are_printed_and_absence_is_not() {
-        assert_printed::<MeshService>("{}", r#"{"state":"Unavailable","selector":{}}"#);
+    fn the_schema_fills_in_what_the_wire_may_lack() {
+        assert_printed::<MeshService>("{}", r#"{"selector":{}}"#);
+        let mut document = serde_json::json!({"spec": {"ports": [{"port": 80}]}});
+        Schema::of(Kind::MeshService).unwrap().fill_defaults(&mut document);
+        assert_printed::<MeshService>(
+            &document["spec"].to_string(),
+            r#"{"state":"Unavailable","selector":{},"ports":[{"port":80,"appProtocol":"tcp"}]}"#,
+        );
+    }
+
+    #[test]
+    fn members_are_printed_in_order() {
         assert_printed::<MeshService>(
             r#"{"ports":[{"port":80},{"appProtocol":"http","targetPort":"web","port":81,"name":"b"}],"identities":[],
                 "selector":{"dataplaneRef":{"name":"dp"},"dataplaneTags":{"b":"2","a":"1"}},"state":"Available"}"#,
-            r#"{"state":"Available","selector":{"dataplaneTags":{"a":"1","b":"2"},"dataplaneRef":{"name":"dp"}},"ports":[{"port":80,"appProtocol":"tcp"},{"name":"b","port":81,"targetPort":"web","appProtocol":"http"}],"identities":[]}"#,
+            r#"{"state":"Available","selector":{"dataplaneTags":{"a":"1","b":"2"},"dataplaneRef":{"name":"dp"}},"ports":[{"port":80},{"name":"b","port":81,"targetPort":"web","appProtocol":"http"}],"identities":[]}"#,
         );
     }
 
