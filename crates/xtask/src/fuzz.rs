@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Builds the targets and runs one or all; says how many ran.
 ///
-/// Inputs to start from are in `fuzz/corpus/<target>`; new ones go to `fuzz/target/corpus`, and one that breaks a
+/// Inputs to start from are in `fuzz/seeds/<target>`; new ones go to `fuzz/target/corpus`, and one that breaks a
 /// target to `fuzz/target/artifacts`.
 ///
 /// # Errors
@@ -93,7 +93,7 @@ fn run_target(fuzz: &Path, program: &Path, target: &str, seconds: u32) -> Result
         .args(["-timeout=10", "-print_final_stats=1", "-verbosity=0"])
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .arg(&corpus);
-    let seeds = fuzz.join("corpus").join(target);
+    let seeds = fuzz.join("seeds").join(target);
     if seeds.is_dir() {
         command.arg(seeds);
     }

@@ -97,7 +97,7 @@ fn generated_is_current(house: &House) -> Result<Vec<String>> {
 }
 
 fn walk(root: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    const NOT_OURS: &[&str] = &["target", ".git", "corpus", "artifacts", "node_modules"];
+    const NOT_OURS: &[&str] = &["target", ".git", "node_modules"];
     for entry in folder.read_dir().with_context(|| format!("cannot read {}", folder.display()))? {
         let entry = entry?;
         if NOT_OURS.iter().any(|name| entry.file_name() == *name) || entry.file_name() == "Cargo.lock" {
