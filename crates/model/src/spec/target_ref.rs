@@ -192,12 +192,12 @@ pub fn check_top<P: Policy>(policy: &P, meta: &Meta, system: Allowed<'_>, others
 
 /// Checks that a policy says something, and about incoming traffic in one way.
 pub fn check_lists<P: Policy>(policy: &P, found: &mut Violations) {
-    let (to, from, rules) = (policy.to().is_empty(), policy.from().is_empty(), policy.rules().is_empty());
+    let (rules, lists) = (!policy.rules().is_empty(), !(policy.to().is_empty() && policy.from().is_empty()));
     let spec = Path::of("spec");
-    if !rules && !(to && from) {
+    if rules && lists {
         found.add(&spec, "fields 'to' and 'from' must be empty when 'rules' is defined");
     }
-    if rules && to && from {
+    if !rules && !lists {
         found.add(&spec, "at least one of 'from', 'to' or 'rules' has to be defined");
     }
 }
