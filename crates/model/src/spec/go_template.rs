@@ -1,6 +1,8 @@
-//! Go templates in documents: host names and SPIFFE IDs. Here they are only parsed.
+//! Go templates in documents: host names and SPIFFE IDs are only parsed, ports of virtual outbounds carried out.
 
-use gtmpl_ng::{FuncError, ParseError, Template, Value};
+use std::collections::{BTreeMap, HashMap};
+
+use gtmpl_ng::{Context, FuncError, ParseError, Template, Value};
 
 use crate::violation::{Path, Violations};
 
@@ -16,8 +18,31 @@ pub fn check(at: &Path, template: &str, found: &mut Violations) {
     }
 }
 
-/// A template that knows the function `label`.
+/// What a template makes of these entries.
+///
+/// # Errors
+/// It does not parse, or cannot be carried out.
+pub fn render(text: &str, entries: &BTreeMap<String, String>) -> Result<String, RenderError> {
+    let template = parsed(text).map_err(RenderError::Parse)?;
+    let entries: HashMap<String, String> = entries.clone().into_iter().collect();
+    template.render(&Context::from(entries)).map_err(|fault| RenderError::Execute(fault.to_string()))
+}
+
+/// Why a template makes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RenderError {
+    /// It does not parse; in Go's words.
+    Parse(String),
+    /// It cannot be carried out.
+    Execute(String),
+}
+
 fn parse(text: &str) -> Result<(), String> {
+    parsed(text).map(|_| ())
+}
+
+/// A template that knows the function `label`.
+fn parsed(text: &str) -> Result<Template, String> {
     if text.len() > LONGEST {
         return Err(format!("longer than {LONGEST} bytes"));
     }
@@ -26,7 +51,8 @@ fn parse(text: &str) -> Result<(), String> {
     }
     let mut template = Template::default();
     template.add_func("label", label);
-    template.parse(text).map_err(|fault| in_gos_words(text, &fault))
+    template.parse(text).map_err(|fault| in_gos_words(text, &fault))?;
+    Ok(template)
 }
 
 fn label(_: &[Value]) -> Result<Value, FuncError> {
