@@ -11,7 +11,7 @@ impl ProtoSpec for CircuitBreaker {
     fn validate(&self, _: &Meta, found: &mut Violations) {
         tags::check_connection(&self.sources, &self.destinations, found);
         let at = Path::of("conf");
-        let conf = self.conf.clone().unwrap_or_default();
+        let conf = self.conf.unwrap_or_default();
         let (detects, limits) = (conf.detectors.is_some_and(is_set), conf.thresholds.is_some_and(has_limit));
         if !detects && !limits {
             found.add(&at, "must have at least one of the detector or threshold configured");

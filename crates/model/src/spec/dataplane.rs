@@ -353,7 +353,7 @@ mod tests {
     fn addresses_of_an_inbound_lead_somewhere_else() {
         let at = "networking.inbound[0]";
         let loops = format!("{at}.serviceAddress: serviceAddress and servicePort has to differ from address and port");
-        assert_eq!(with_inbound(json!({"serviceAddress": "10.0.0.1"})), [loops.clone()]);
+        assert_eq!(with_inbound(json!({"serviceAddress": "10.0.0.1"})), std::slice::from_ref(&loops));
         assert!(with_inbound(json!({"serviceAddress": "10.0.0.1", "servicePort": 81})).is_empty());
         assert_eq!(with_inbound(json!({"address": "10.0.0.2", "serviceAddress": "10.0.0.2"})), [loops]);
         assert_eq!(

@@ -140,10 +140,9 @@ impl Modification<'_> {
         match self.operation {
             "add" => {
                 match self.matched {
-                    Some(name) if self.member == "virtualHost" => {
-                        if !name.is_empty() {
-                            found.add(&at.field("match.name"), "cannot be defined");
-                        }
+                    None | Some("") if self.member == "virtualHost" => {}
+                    Some(_) if self.member == "virtualHost" => {
+                        found.add(&at.field("match.name"), "cannot be defined");
                     }
                     Some(_) => found.add(&at.field("match"), "cannot be defined"),
                     None => {}
