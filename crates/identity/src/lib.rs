@@ -1,0 +1,12 @@
+//! Who is who: callers of the API and what they may do, tokens and the keys that sign them.
+
+pub mod access;
+pub mod caller;
+pub mod signing_key;
+pub mod token;
+pub mod user;
+
+pub use access::{Access, Permission};
+pub use caller::{Authentication, RequestFacts};
+pub use signing_key::SigningKey;
+pub use user::User;
