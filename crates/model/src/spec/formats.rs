@@ -8,12 +8,10 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::kind::Kind;
+use crate::name;
 use crate::resource::Meta;
 use crate::violation::{Path, Violations};
 
-/// Longest label of a DNS name.
-pub const MAX_LABEL: usize = 63;
 /// Longest DNS name.
 pub const MAX_NAME: usize = 253;
 
@@ -28,8 +26,6 @@ static UNIX_PATH: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(/[^/\x00]*)+/?$
 
 static WINDOWS_PATH: LazyLock<Regex> =
     LazyLock::new(|| pattern(r#"^[a-zA-Z]:\\(?:[^\\/:*?"<>|\r\n]+\\)*[^\\/:*?"<>|\r\n]*$"#));
-
-static DNS_1035_LABEL: LazyLock<Regex> = LazyLock::new(|| pattern("^[a-z]([-a-z0-9]*[a-z0-9])?$"));
 
 const SUBDOMAIN: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 
@@ -143,32 +139,11 @@ pub fn check_length(at: &Path, text: &str, most: usize, found: &mut Violations) 
     }
 }
 
-/// Adds a fault when the name that the author gave is longer than this many bytes.
-pub fn check_display_name(meta: &Meta, most: usize, found: &mut Violations) {
-    check_length(&Path::of("name"), meta.display_name(), most, found);
-}
-
-/// Warning about the name of a resource that becomes part of host names, if it is no DNS label
-/// (api-and-kumactl 1.5).
-pub fn name_warning(kind: Kind, name: &str) -> Option<String> {
-    let mut faults = Vec::new();
-    if name.len() > MAX_LABEL {
-        faults.push("must be no more than 63 characters");
+/// Adds a fault when the name that the author gave is longer than the kind allows.
+pub fn check_display_name(meta: &Meta, found: &mut Violations) {
+    if let Some(reason) = name::check_kind(meta.key.kind, meta.display_name(), false) {
+        found.add(&Path::of("name"), reason);
     }
-    if !DNS_1035_LABEL.is_match(name) {
-        faults.push(
-            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic \
-             character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for \
-             validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
-        );
-    }
-    (!faults.is_empty()).then(|| {
-        format!(
-            "Invalid {kind} resource name: '{name}'. It does not conform to the DNS format (RFC 1035). \
-             This is deprecated. Errors: {}",
-            faults.join("; ")
-        )
-    })
 }
 
 #[cfg(test)]
@@ -246,15 +221,5 @@ mod tests {
     #[test]
     fn bandwidths() {
         sort(is_bandwidth, &["50Mbps", "1 kbps", "Gbps"], &["", "50", "50mbps", "5  kbps", "-1kbps", "5kbps "]);
-    }
-
-    #[test]
-    fn a_name_that_is_no_label_gives_a_warning() {
-        assert_eq!(name_warning(Kind::MeshService, "web-1"), None);
-        let warning = name_warning(Kind::Mesh, "aa.a").unwrap();
-        assert!(warning.starts_with("Invalid Mesh resource name: 'aa.a'. It does not conform to the DNS format (RFC 1035). This is deprecated. Errors: a DNS-1035 label must"), "{warning}");
-        assert!(warning.contains("(e.g. 'my-name',  or 'abc-123', regex"), "{warning}");
-        let both = name_warning(Kind::Mesh, &"1".repeat(64)).unwrap();
-        assert!(both.contains("Errors: must be no more than 63 characters; a DNS-1035 label"), "{both}");
     }
 }

@@ -3,13 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kind::Kind;
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
 use crate::spec::check::{MUST_BE_DEFINED, must_be_one_of};
 use crate::spec::data_source::DataSource;
 use crate::spec::extension::Extension;
-use crate::spec::formats::{MAX_LABEL, check_display_name, check_port, is_dns_name, is_ip, name_warning};
+use crate::spec::formats::{check_display_name, check_port, is_dns_name, is_ip};
 use crate::spec::hostname_generator::{Address, HostnameGeneratorStatus};
 use crate::spec::mesh_service::Vip;
 use crate::spec::tls;
@@ -163,7 +162,7 @@ pub struct Status {
 impl JsonSpec for MeshExternalService {
     fn validate(&self, meta: &Meta, found: &mut Violations) {
         let path = Path::of("spec");
-        check_display_name(meta, MAX_LABEL, found);
+        check_display_name(meta, found);
         self.r#match.check(&path.field("match"), found);
         if let Some(extension) = &self.extension {
             return extension.validate(&path.field("extension"), found);
@@ -174,10 +173,6 @@ impl JsonSpec for MeshExternalService {
         if let Some(tls) = &self.tls {
             tls.check(&path.field("tls"), found);
         }
-    }
-
-    fn warnings(&self, meta: &Meta) -> Vec<String> {
-        name_warning(Kind::MeshExternalService, meta.display_name()).into_iter().collect()
     }
 }
 
@@ -249,6 +244,7 @@ impl Verification {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kind::Kind;
     use crate::spec::tabled::{assert_faults, assert_printed, faults, meta};
 
     #[test]

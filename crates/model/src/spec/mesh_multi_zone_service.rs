@@ -3,12 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kind::Kind;
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
 use crate::spec::check::MUST_NOT_BE_EMPTY;
 use crate::spec::condition::Condition;
-use crate::spec::formats::name_warning;
 use crate::spec::hostname_generator::{Address, HostnameGeneratorStatus};
 use crate::spec::label_selector::LabelSelector;
 use crate::spec::mesh_service::Vip;
@@ -107,15 +105,12 @@ impl JsonSpec for MeshMultiZoneService {
             }
         }
     }
-
-    fn warnings(&self, meta: &Meta) -> Vec<String> {
-        name_warning(Kind::MeshMultiZoneService, meta.display_name()).into_iter().collect()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kind::Kind;
     use crate::spec::tabled::{assert_faults, assert_printed};
 
     #[test]

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kind::Kind;
 use crate::number::IntOrString;
 use crate::resource::Meta;
-use crate::spec::formats::{MAX_LABEL, check_display_name, name_warning};
+use crate::spec::formats::check_display_name;
 use crate::spec::hostname_generator::{Address, HostnameGeneratorStatus};
 use crate::spec::words::words;
 use crate::spec::{JsonSpec, is_default};
@@ -148,17 +147,14 @@ pub struct DataplaneProxies {
 
 impl JsonSpec for MeshService {
     fn validate(&self, meta: &Meta, found: &mut Violations) {
-        check_display_name(meta, MAX_LABEL, found);
-    }
-
-    fn warnings(&self, meta: &Meta) -> Vec<String> {
-        name_warning(Kind::MeshService, meta.display_name()).into_iter().collect()
+        check_display_name(meta, found);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kind::Kind;
     use crate::schema::Schema;
     use crate::spec::tabled::{assert_printed, faults, meta};
 
@@ -196,11 +192,5 @@ mod tests {
         let with = |name: &str| faults::<MeshService>("{}", &meta(Kind::MeshService, name, &[]));
         assert!(with(&"s".repeat(63)).is_empty());
         assert_eq!(with(&"s".repeat(64)), ["name: must not be longer than 63 characters"]);
-        let spec: MeshService = serde_json::from_str("{}").unwrap();
-        assert_eq!(spec.warnings(&meta(Kind::MeshService, "web", &[])), Vec::<String>::new());
-        assert_eq!(spec.warnings(&meta(Kind::MeshService, "1digit", &[])).len(), 1);
-        // A synced copy is judged by the name that its author gave it.
-        let label = [("kuma.io/display-name", "1digit")];
-        assert_eq!(spec.warnings(&meta(Kind::MeshService, "x-2v6wfvvcvbc9f55d", &label)).len(), 1);
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
-use crate::spec::formats::{MAX_NAME, check_display_name};
+use crate::spec::formats::check_display_name;
 use crate::violation::Violations;
 
 /// Proxies that belong together: those with its name in `kuma.io/workload`.
@@ -34,7 +34,7 @@ pub struct DataplaneProxies {
 
 impl JsonSpec for Workload {
     fn validate(&self, meta: &Meta, found: &mut Violations) {
-        check_display_name(meta, MAX_NAME, found);
+        check_display_name(meta, found);
     }
 }
 
