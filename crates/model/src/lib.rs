@@ -7,6 +7,7 @@ pub mod insight;
 pub mod intake;
 pub mod kind;
 pub mod kri;
+pub mod kubernetes_form;
 pub mod label_rules;
 pub mod labels;
 pub mod mode;
