@@ -184,9 +184,6 @@ impl Draft<'_> {
         (codec.validate)(spec.bytes(), meta, &mut faults).map_err(unreadable)?;
         Rejection::unless_good(stage, faults)?;
         let mut faults = Violations::default();
-        if let Some(reason) = name::check_kind(kind, meta.display_name(), stored.is_none()) {
-            faults.add(&Path::of("name"), reason);
-        }
         let replaced = stored.map(|stored| stored.spec.bytes().as_ref());
         (codec.validate_write)(spec.bytes(), replaced, meta, &mut faults).map_err(unreadable)?;
         Rejection::unless_good(stage, faults)?;
