@@ -22,6 +22,7 @@ use crate::resource::{Key, Meta, Payload, Resource};
 use crate::rest_form;
 use crate::schema::Schema;
 use crate::spec::SpecError;
+use crate::spec::proto_json::quote;
 use crate::violation::{Path, Violations};
 
 /// A PUT, without its transport.
@@ -115,7 +116,7 @@ impl Rejection {
 
     /// `invalid Mesh object: "..."`.
     fn unreadable(kind: Kind, reason: &str) -> Self {
-        Self::BadRequest(format!("invalid {kind} object: {}", go_json::quoted(reason)))
+        Self::BadRequest(format!("invalid {kind} object: {}", quote(reason)))
     }
 
     fn unless_good(stage: Stage, faults: Violations) -> Result<(), Self> {

@@ -3,6 +3,8 @@
 use chrono::DateTime;
 use serde_json::{Error, Value};
 
+use crate::spec::proto_json::{quote, quote_char};
+
 /// What is wrong with a body that is no JSON.
 pub(super) fn syntax_fault(body: &[u8], error: &Error) -> String {
     if error.is_eof() {
@@ -22,11 +24,11 @@ pub(super) fn syntax_fault(body: &[u8], error: &Error) -> String {
         "control character (\\u0000-\\u001F) found while parsing a string" => "in string literal",
         "invalid escape" => "in string escape code",
         "invalid number" => "in numeric literal",
-        "expected ident" => return format!("invalid character {} {}", quoted_character(found), in_literal(before)),
+        "expected ident" => return format!("invalid character {} {}", quote_char(found), in_literal(before)),
         "recursion limit exceeded" => return "exceeded max depth".to_owned(),
         other => return other.to_owned(),
     };
-    format!("invalid character {} {context}", quoted_character(found))
+    format!("invalid character {} {context}", quote_char(found))
 }
 
 /// A value that is not of the type it has to be decoded into.
@@ -46,41 +48,8 @@ pub(super) fn check_time(value: &Value) -> Result<(), String> {
     if DateTime::parse_from_rfc3339(text).is_ok() {
         return Ok(());
     }
-    let text = quoted(text);
+    let text = quote(text);
     Err(format!("parsing time {text} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text} as \"2006\""))
-}
-
-/// A text in double quotes, as Go's `%q` writes it.
-pub(super) fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => quoted.push_str("\\\""),
-            c => quoted.push_str(&escaped(c)),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
-fn quoted_character(c: char) -> String {
-    if c == '\'' { "'\\''".to_owned() } else { format!("'{}'", escaped(c)) }
-}
-
-fn escaped(c: char) -> String {
-    match c {
-        '\\' => "\\\\".to_owned(),
-        '\x07' => "\\a".to_owned(),
-        '\x08' => "\\b".to_owned(),
-        '\x0c' => "\\f".to_owned(),
-        '\n' => "\\n".to_owned(),
-        '\r' => "\\r".to_owned(),
-        '\t' => "\\t".to_owned(),
-        '\x0b' => "\\v".to_owned(),
-        c if c.is_ascii_control() => format!("\\x{:02x}", u32::from(c)),
-        c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
-        c => c.to_string(),
-    }
 }
 
 fn type_name(value: &Value) -> &'static str {
@@ -108,7 +77,7 @@ fn in_literal(before: &[u8]) -> String {
     let begun = &before[begun..];
     let literal = ["true", "false", "null"].into_iter().find(|literal| literal.as_bytes().starts_with(begun));
     match literal.and_then(|literal| Some((literal, literal.chars().nth(begun.len())?))) {
-        Some((literal, next)) => format!("in literal {literal} (expecting {})", quoted_character(next)),
+        Some((literal, next)) => format!("in literal {literal} (expecting {})", quote_char(next)),
         None => "looking for beginning of value".to_owned(),
     }
 }
@@ -149,10 +118,5 @@ mod tests {
             check_time(&Value::from("soon")).unwrap_err(),
             "parsing time \"soon\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"soon\" as \"2006\""
         );
-    }
-
-    #[test]
-    fn texts_are_quoted_as_by_go() {
-        assert_eq!(quoted("a\"b\\\n\u{1}ü'"), r#""a\"b\\\n\x01ü'""#);
     }
 }

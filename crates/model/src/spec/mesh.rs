@@ -11,6 +11,8 @@ use prost::{Message, Name};
 use prost_types::Struct;
 
 use crate::duration::parse_kuma;
+use crate::kind::Kind;
+use crate::name;
 use crate::resource::Meta;
 use crate::spec::address::{check_port, split_host_port, uri_port};
 use crate::spec::proto_json::{self, from_struct};
@@ -19,9 +21,6 @@ use crate::spec::{ProtoSpec, mesh_ca, prometheus};
 use crate::violation::{Path, Violations};
 
 pub use crate::spec::mesh_ca::{backend_using, check_loaded_backends};
-
-/// Longest name of a new mesh.
-const LONGEST_NAME: usize = 63;
 
 const EMPTY: &str = "cannot be empty";
 
@@ -66,19 +65,13 @@ impl ProtoSpec for Mesh {
     }
 
     fn validate_write(&self, stored: Option<&Self>, meta: &Meta, found: &mut Violations) {
-        match stored {
-            None if meta.key.name.len() > LONGEST_NAME => {
-                found.add(&Path::of("name"), format!("cannot be longer than {LONGEST_NAME} characters"));
-            }
-            None => {}
-            Some(stored) => {
-                let backends = (enabled_backend(stored), enabled_backend(self));
-                if matches!(backends, (Some(before), Some(after)) if before != after) {
-                    let reason =
-                        "Changing CA when mTLS is enabled is forbidden. Disable mTLS first and then change the CA";
-                    found.add(&Path::of("mtls.enabledBackend"), reason);
-                }
-            }
+        if let Some(reason) = name::check_kind(Kind::Mesh, &meta.key.name, stored.is_none()) {
+            found.add(&Path::of("name"), reason);
+        }
+        let backends = (stored.and_then(enabled_backend), enabled_backend(self));
+        if matches!(backends, (Some(before), Some(after)) if before != after) {
+            let reason = "Changing CA when mTLS is enabled is forbidden. Disable mTLS first and then change the CA";
+            found.add(&Path::of("mtls.enabledBackend"), reason);
         }
         mesh_ca::check_backends(&meta.key.name, self, found);
     }

@@ -286,7 +286,8 @@ pub fn quote(text: &str) -> String {
     quoted
 }
 
-fn quote_char(c: char) -> String {
+/// A character in single quotes, escaped as Go's `%q` does.
+pub fn quote_char(c: char) -> String {
     let mut quoted = String::from("'");
     match c {
         '\'' => quoted.push_str("\\'"),
