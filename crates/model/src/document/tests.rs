@@ -15,10 +15,10 @@ fn error(text: impl AsRef<[u8]>) -> String {
 
 #[test]
 fn yaml_and_json_mean_the_same() {
-    let wanted = json!({"type": "Mesh", "on": ["no", 1, 0.5, true, null]});
-    assert_eq!(values("type: Mesh\non: [no, 1, 0.5, true, ~]"), [wanted.clone()]);
-    assert_eq!(values(r#"{"type": "Mesh", "on": ["no", 1, 0.5, true, null]}"#), [wanted.clone()]);
-    assert_eq!(values("{type: Mesh, on: [no, 1, 0.5, true, null]}"), [wanted]);
+    let wanted = [json!({"type": "Mesh", "on": ["no", 1, 0.5, true, null]})];
+    assert_eq!(values("type: Mesh\non: [no, 1, 0.5, true, ~]"), wanted);
+    assert_eq!(values(r#"{"type": "Mesh", "on": ["no", 1, 0.5, true, null]}"#), wanted);
+    assert_eq!(values("{type: Mesh, on: [no, 1, 0.5, true, null]}"), wanted);
 }
 
 #[test]

@@ -35,8 +35,8 @@ mod health_check;
 pub mod hostname_generator;
 pub mod inbound_match;
 mod insights;
-mod key_pair;
 pub mod json_patch;
+mod key_pair;
 pub mod label_selector;
 mod limits;
 pub mod mesh;
@@ -182,12 +182,15 @@ pub struct Codec {
     /// The kind's own rules.
     pub validate: fn(&[u8], &Meta, &mut Violations) -> Result<(), SpecError>,
     /// The kind's rules for a write by a user, given what it replaces.
-    pub validate_write: fn(&[u8], Option<&[u8]>, &Meta, &mut Violations) -> Result<(), SpecError>,
+    pub validate_write: ValidateWrite,
     /// What is accepted but should be said.
     pub warnings: fn(&[u8], &Meta) -> Result<Vec<String>, SpecError>,
     /// JSON schema of the content; proto kinds have none (api-and-kumactl 1.4).
     pub schema: Option<fn() -> schemars::Schema>,
 }
+
+/// Judges new content that replaces other content, or none.
+pub type ValidateWrite = fn(&[u8], Option<&[u8]>, &Meta, &mut Violations) -> Result<(), SpecError>;
 
 /// How content is encoded (kds-wire 3.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
