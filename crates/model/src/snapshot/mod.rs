@@ -1,18 +1,19 @@
 //! Everything at one revision: an immutable value that readers share and keep as long as they like.
 //!
 //! The next revision shares with this one all that did not change, so that it costs the change and not the whole. The
-//! trees beneath are `imbl`'s B+trees; resources themselves are shared by `Arc`, the indexes hold pointers.
+//! trees beneath are `imbl`'s B+trees; resources themselves are shared by `Arc`, the indexes hold pointers. Differences
+//! come from a log of our own: `imbl` 6.1's `diff` overlooks a change of the first entry of a leaf.
 
 mod by_label;
 mod by_service;
+mod history;
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use imbl::OrdMap;
-use imbl::ordmap::DiffItem;
+use imbl::OrdSet;
 
 use crate::kind::Kind;
 use crate::labels;
@@ -20,6 +21,7 @@ use crate::resource::{Key, Resource};
 
 use by_label::ByLabel;
 use by_service::ByService;
+use history::History;
 
 /// One step from a revision to the next.
 #[derive(Clone, Debug)]
@@ -34,10 +36,11 @@ pub enum Change {
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     revision: u64,
-    resources: OrdMap<ByKey, Same>,
+    resources: OrdSet<ByKey>,
     by_label: ByLabel,
     by_service: ByService,
     kinds: Arc<[KindState]>,
+    history: History,
 }
 
 /// What a snapshot keeps of a kind as a whole.
@@ -52,10 +55,11 @@ impl Snapshot {
     pub fn empty() -> Self {
         Self {
             revision: 0,
-            resources: OrdMap::new(),
+            resources: OrdSet::new(),
             by_label: ByLabel::default(),
             by_service: ByService::default(),
             kinds: vec![KindState::default(); Kind::ALL.len()].into(),
+            history: History::default(),
         }
     }
 
@@ -86,7 +90,7 @@ impl Snapshot {
 
     /// One resource.
     pub fn get(&self, key: &Key) -> Option<&Arc<Resource>> {
-        self.resources.get_key_value(key).map(|(ByKey(resource), _)| resource)
+        self.resources.get(key).map(|ByKey(resource)| resource)
     }
 
     /// The resources of a kind, by mesh and name.
@@ -103,12 +107,12 @@ impl Snapshot {
 
     /// Everything, by kind, mesh and name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.resources.keys().map(|ByKey(resource)| resource)
+        self.resources.iter().map(|ByKey(resource)| resource)
     }
 
     fn from(&self, first: Key) -> impl Iterator<Item = &Arc<Resource>> {
         let range = (Bound::Included(first), Bound::Unbounded);
-        self.resources.range::<_, Key>(range).map(|(ByKey(resource), _)| resource)
+        self.resources.range::<_, Key>(range).map(|ByKey(resource)| resource)
     }
 
     /// The resources of a kind with a label of this value, by mesh and name.
@@ -142,12 +146,18 @@ impl Snapshot {
     #[must_use]
     pub fn apply(&self, revision: u64, changes: impl IntoIterator<Item = Change>) -> Self {
         let mut next = Self { revision, ..self.clone() };
+        let mut touched = Vec::new();
         for change in changes {
+            touched.push(match &change {
+                Change::Put(resource) => resource.meta.key.clone(),
+                Change::Remove(key) => key.clone(),
+            });
             match change {
                 Change::Put(resource) => next.put(resource),
                 Change::Remove(key) => next.remove(&key),
             }
         }
+        next.history.push(touched);
         next
     }
 
@@ -159,11 +169,11 @@ impl Snapshot {
         self.by_label.replace(before.as_ref(), Some(&resource));
         self.by_service.replace(before.as_ref(), Some(&resource));
         self.touch(resource.kind(), |count| if before.is_some() { count } else { count + 1 });
-        self.resources.insert(ByKey(Arc::clone(&resource)), Same(resource));
+        self.resources.insert(ByKey(resource));
     }
 
     fn remove(&mut self, key: &Key) {
-        let Some((ByKey(before), _)) = self.resources.remove_with_key(key) else { return };
+        let Some(ByKey(before)) = self.resources.remove(key) else { return };
         self.by_label.replace(Some(&before), None);
         self.by_service.replace(Some(&before), None);
         self.touch(key.kind, |count| count - 1);
@@ -179,15 +189,21 @@ impl Snapshot {
         Kind::ALL.iter().copied().filter(|kind| self.changed_at(*kind) > earlier.revision)
     }
 
-    /// Keys of what came, changed or went between an earlier revision and this, in order. Costs the change and not the
-    /// whole when this was derived from the earlier one; right in any case.
+    /// Keys of what came, changed or went between an earlier snapshot and this, in order. Costs the changes between them
+    /// when this was derived from the earlier one not long ago; else both are compared as wholes.
     pub fn diff(&self, earlier: &Self) -> Vec<Key> {
-        let changed = earlier.resources.diff(&self.resources);
-        let key = |item: DiffItem<'_, '_, ByKey, Same>| match item {
-            DiffItem::Add(ByKey(resource), _) | DiffItem::Remove(ByKey(resource), _) => resource.meta.key.clone(),
-            DiffItem::Update { new: (ByKey(resource), _), .. } => resource.meta.key.clone(),
+        let same = |key: &Key| match (self.get(key), earlier.get(key)) {
+            (Some(now), Some(then)) => Arc::ptr_eq(now, then),
+            (now, then) => now.is_none() && then.is_none(),
         };
-        changed.map(key).collect()
+        let mut keys = self.history.since(&earlier.history).unwrap_or_else(|| {
+            let all = earlier.iter().chain(self.iter());
+            all.map(|resource| &resource.meta.key).filter(|key| !same(key)).cloned().collect()
+        });
+        keys.sort_unstable();
+        keys.dedup();
+        keys.retain(|key| !same(key));
+        keys
     }
 }
 
@@ -224,16 +240,6 @@ impl PartialOrd for ByKey {
 impl Ord for ByKey {
     fn cmp(&self, other: &Self) -> Ordering {
         self.0.meta.key.cmp(&other.0.meta.key)
-    }
-}
-
-/// A resource that equals only itself: two snapshots differ where they hold different ones.
-#[derive(Clone, Debug)]
-struct Same(Arc<Resource>);
-
-impl PartialEq for Same {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

@@ -143,6 +143,28 @@ fn kinds_tell_when_they_changed() {
     assert_eq!(second.apply(6, [Change::Put(same)]).diff(&second), []);
 }
 
+/// More resources than fit in one node of a tree, so that first and last of each node are changed too.
+#[test]
+fn one_change_among_many_is_the_difference() {
+    let put = |name: usize| {
+        Change::Put(resource(Kind::MeshTimeout, "default", &format!("{name:04}"), &[], Payload::default()))
+    };
+    let mut snapshot = Snapshot::empty().apply(1, (0..1_500).map(put));
+    let first = snapshot.clone();
+    for name in 0..1_500 {
+        let key = Key::new(Kind::MeshTimeout, "default", &format!("{name:04}"));
+        let change = if name % 2 == 0 { put(name) } else { Change::Remove(key.clone()) };
+        let next = snapshot.apply(name as u64 + 2, [change]);
+        assert_eq!(next.diff(&snapshot), [key]);
+        snapshot = next;
+    }
+    // Longer ago than the log reaches, and not derived from one another at all.
+    assert_eq!(snapshot.diff(&first).len(), 1_500);
+    assert_eq!(snapshot.diff(&Snapshot::empty()).len(), 750);
+    let anew = Snapshot::empty().apply(1, snapshot.iter().cloned().map(Change::Put));
+    assert_eq!(anew.diff(&snapshot), []);
+}
+
 /// A resource of a small world, so that changes meet: keys, labels and services repeat.
 fn any_resource() -> impl Strategy<Value = Resource> {
     let kind = proptest::sample::select(&[Kind::Dataplane, Kind::MeshTimeout, Kind::Zone][..]);
