@@ -190,6 +190,7 @@ impl Draft<'_> {
         Rejection::unless_good(stage, faults)?;
         let mut warnings: Vec<String> = name::warning(kind, meta.display_name()).into_iter().collect();
         warnings.extend((codec.warnings)(spec.bytes(), meta).map_err(unreadable)?);
+        self.resource.spec = Payload::from_bytes((codec.complete)(spec.bytes().clone()).map_err(unreadable)?);
         Ok(Accepted { resource: self.resource, warnings })
     }
 }
@@ -362,7 +363,16 @@ mod tests {
         );
     }
 
-    /// API 1.4: the stages do not mix.
+    /// api-and-kumactl 3.1: what a backend leaves open is stored written out.
+    #[test]
+    fn settings_left_open_are_stored_written_out() {
+        let body = r#"{"type": "Mesh", "name": "a", "metrics": {"backends": [{"name": "p", "type": "prometheus"}]}}"#;
+        let accepted = read(put(&Mode::Global, Kind::Mesh, body)).unwrap().create().unwrap();
+        let shown = rest_form::print(&accepted.resource).unwrap();
+        assert_eq!(shown["metrics"]["backends"][0]["conf"]["port"], 5670);
+    }
+
+    /// api-and-kumactl 1.4: the stages do not mix.
     #[test]
     fn an_invalid_spec_hides_a_bad_name() {
         let (_, faults) = refusal(Kind::MeshTimeout, r#"{"type": "MeshTimeout", "name": "BAD", "spec": 1}"#);

@@ -34,14 +34,6 @@ pub fn uses_zone_egress(mesh: &Mesh) -> bool {
     mesh.routing.as_ref().is_some_and(|routing| routing.zone_egress)
 }
 
-/// Writes out the settings that metrics backends leave to Kuma, as is done before a mesh is stored.
-///
-/// # Errors
-/// The settings of a backend do not have their shape, which validation says too.
-pub fn fill_metrics_defaults(mesh: &mut Mesh) -> Result<(), proto_json::Error> {
-    mesh.metrics.iter_mut().flat_map(|metrics| &mut metrics.backends).try_for_each(prometheus::fill_defaults)
-}
-
 impl ProtoSpec for Mesh {
     fn validate(&self, _: &Meta, found: &mut Violations) {
         if let Some(mtls) = &self.mtls {
@@ -62,6 +54,10 @@ impl ProtoSpec for Mesh {
         if uses_zone_egress(self) && enabled_backend(self).is_none() {
             found.add(&Path::of("mtls"), "has to be set when zoneEgress enabled");
         }
+    }
+
+    fn complete(&mut self) -> Result<(), proto_json::Error> {
+        self.metrics.iter_mut().flat_map(|metrics| &mut metrics.backends).try_for_each(prometheus::fill_defaults)
     }
 
     fn validate_write(&self, stored: Option<&Self>, meta: &Meta, found: &mut Violations) {
@@ -347,7 +343,7 @@ mod tests {
         let filled = |conf: Value| {
             let mut mesh: Mesh =
                 from_value(&json!({"metrics": {"backends": [{"type": "prometheus", "conf": conf}]}})).unwrap();
-            fill_metrics_defaults(&mut mesh).unwrap();
+            mesh.complete().unwrap();
             let bytes = mesh.encode_to_vec();
             kds_proto::json::to_value(&Mesh::full_name(), &bytes).unwrap()["metrics"]["backends"][0]["conf"].clone()
         };

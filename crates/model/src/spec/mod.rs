@@ -163,6 +163,14 @@ pub trait ProtoSpec: Message + Name + Default + 'static {
         let _ = (meta, found);
     }
 
+    /// Writes out settings that a user left open, as is done before the content is stored.
+    ///
+    /// # Errors
+    /// Free-form settings do not have their shape, which validation says too.
+    fn complete(&mut self) -> Result<(), proto_json::Error> {
+        Ok(())
+    }
+
     /// Adds what only a write by a user can break, looked at when everything else has passed; `stored` is what the
     /// write replaces.
     fn validate_write(&self, stored: Option<&Self>, meta: &Meta, found: &mut Violations) {
@@ -181,6 +189,8 @@ pub struct Codec {
     pub to_json: fn(&[u8]) -> Result<Value, SpecError>,
     /// The kind's own rules.
     pub validate: fn(&[u8], &Meta, &mut Violations) -> Result<(), SpecError>,
+    /// Good content of a user with the settings that were left open.
+    pub complete: fn(Bytes) -> Result<Bytes, SpecError>,
     /// The kind's rules for a write by a user, given what it replaces.
     pub validate_write: ValidateWrite,
     /// What is accepted but should be said.
@@ -217,6 +227,7 @@ impl Codec {
                 serde_json::from_slice::<S>(bytes)?.validate(meta, found);
                 Ok(())
             },
+            complete: Ok,
             validate_write: |_, _, _, _| Ok(()),
             warnings: |bytes, meta| Ok(serde_json::from_slice::<S>(bytes)?.warnings(meta)),
             schema: Some(|| {
@@ -235,6 +246,11 @@ impl Codec {
             validate: |bytes, meta, found| {
                 <S as Message>::decode(bytes)?.validate(meta, found);
                 Ok(())
+            },
+            complete: |bytes| {
+                let mut content = <S as Message>::decode(bytes)?;
+                content.complete()?;
+                Ok(content.encode_to_vec().into())
             },
             validate_write: |bytes, stored, meta, found| {
                 let stored = stored.map(<S as Message>::decode).transpose()?;
