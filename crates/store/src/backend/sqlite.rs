@@ -1,0 +1,426 @@
+//! SQLite: one file, WAL, one connection per stream that writes and a few that read.
+//!
+//! The configuration's connection syncs the log before a commit returns (`synchronous=FULL`); the insights' does not
+//! (NORMAL), so a power cut may lose the last of them, never tear one.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use model::{Key, Kind};
+use sqlx::AssertSqlSafe;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::{Changes, Selection, keys_json, signed};
+use crate::error::{During, OpenError, StorageError};
+use crate::lease::{Fence, Lease};
+use crate::record::{ChangeRow, KeyRow, Record, RecordRow, Values, columns};
+use crate::stream::Stream;
+
+const READERS: u32 = 4;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The log is cut back to this after a checkpoint, in bytes.
+const LOG_LIMIT: &str = "67108864";
+/// Microseconds since 1970 by the database's clock.
+const NOW: &str = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)";
+
+/// Pools of one file.
+#[derive(Clone, Debug)]
+pub(crate) struct Sqlite {
+    configuration: SqlitePool,
+    insights: SqlitePool,
+    readers: SqlitePool,
+    /// Held by whoever writes: waiting here is fair and prompt, SQLite's own waiting is neither.
+    turn: Arc<Mutex<()>>,
+}
+
+/// A write in progress.
+pub(crate) struct Transaction {
+    inner: sqlx::Transaction<'static, sqlx::Sqlite>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Sqlite {
+    /// Opens a file, creating it and its folder when missing.
+    pub(crate) async fn open(path: &Path, max_pages: Option<u32>) -> Result<Self, OpenError> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|source| OpenError::Folder { path: folder.to_owned(), source })?;
+        }
+        let mut options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("journal_size_limit", LOG_LIMIT);
+        if let Some(pages) = max_pages {
+            options = options.pragma("max_page_count", pages.to_string());
+        }
+        let writer = |synchronous| {
+            let options = options.clone().synchronous(synchronous);
+            forever(1).connect_with(options)
+        };
+        Ok(Self {
+            configuration: writer(SqliteSynchronous::Full).await.during("opening the database file")?,
+            insights: writer(SqliteSynchronous::Normal).await.during("opening the database file")?,
+            readers: forever(READERS)
+                .connect_with(options.clone().read_only(true))
+                .await
+                .during("opening the database file")?,
+            turn: Arc::default(),
+        })
+    }
+
+    /// A database that lives in this process alone.
+    pub(crate) async fn in_memory() -> Result<Self, OpenError> {
+        let pool = forever(1)
+            .connect_with(SqliteConnectOptions::new().filename(":memory:"))
+            .await
+            .during("opening the database in memory")?;
+        Ok(Self { configuration: pool.clone(), insights: pool.clone(), readers: pool, turn: Arc::default() })
+    }
+
+    /// The connection that migrates.
+    pub(crate) fn pool(&self) -> &SqlitePool {
+        &self.configuration
+    }
+
+    pub(crate) async fn begin(&self, streams: &[Stream]) -> Result<Transaction, StorageError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let pool = if streams == [Stream::Insights] { &self.insights } else { &self.configuration };
+        let inner = pool.begin_with("BEGIN IMMEDIATE").await.during("beginning a transaction")?;
+        Ok(Transaction { inner, _turn: turn })
+    }
+
+    pub(crate) async fn changes(&self, stream: Stream, after: u64) -> Result<Changes, StorageError> {
+        let text = format!(
+            concat!(
+                "SELECT ",
+                columns!("labels"),
+                ", 0 FROM {table} WHERE revision > $2 ",
+                "UNION ALL SELECT kind, mesh, name, 0, 0, 0, '', NULL, NULL, NULL, NULL, NULL, NULL, 1 ",
+                "FROM removals WHERE stream = $1 AND revision > $2 ",
+                "UNION ALL SELECT '', '', '', revision, horizon, 0, '', NULL, NULL, NULL, NULL, NULL, NULL, 2 ",
+                "FROM revisions WHERE stream = $1"
+            ),
+            table = stream.table()
+        );
+        let mut rows = sqlx::query_as::<_, ChangeRow>(AssertSqlSafe(text))
+            .bind(stream.name())
+            .bind(signed(after))
+            .fetch(&self.readers);
+        let mut changes = Changes::default();
+        while let Some(row) = rows.try_next().await.during("reading changes")? {
+            changes.add(row, after);
+        }
+        Ok(changes)
+    }
+
+    pub(crate) async fn list(&self, selection: &Selection) -> Result<Vec<Record>, StorageError> {
+        let text = format!(
+            concat!(
+                "SELECT ",
+                columns!("labels"),
+                " FROM {table} WHERE kind = $1 AND ($2 IS NULL OR mesh = $2) AND NOT EXISTS (",
+                "SELECT 1 FROM json_each($3) wanted WHERE NOT EXISTS (SELECT 1 FROM json_each(labels) label ",
+                "WHERE label.key = wanted.value ->> 0 AND label.value = wanted.value ->> 1)) ORDER BY mesh, name"
+            ),
+            table = Stream::of(selection.kind).table()
+        );
+        let labels: Vec<serde_json::Value> =
+            selection.labels.iter().map(|(key, value)| vec![key.as_str(), value.as_str()].into()).collect();
+        let rows = sqlx::query_as::<_, RecordRow>(AssertSqlSafe(text))
+            .bind(selection.kind.name())
+            .bind(selection.mesh.as_deref())
+            .bind(serde_json::Value::from(labels).to_string())
+            .fetch_all(&self.readers)
+            .await
+            .during("listing resources")?;
+        Ok(rows.into_iter().filter_map(|row| row.0).collect())
+    }
+
+    pub(crate) async fn get(&self, key: &Key) -> Result<Option<Record>, StorageError> {
+        let row = sqlx::query_as::<_, RecordRow>(AssertSqlSafe(fetch_text(Stream::of(key.kind))))
+            .bind(keys_json(std::slice::from_ref(key)))
+            .fetch_optional(&self.readers)
+            .await
+            .during("reading a resource")?;
+        Ok(row.and_then(|row| row.0))
+    }
+
+    pub(crate) async fn acquire(&self, name: &str, holder: &str, ttl: i64) -> Result<Option<Lease>, StorageError> {
+        let _turn = self.turn.lock().await;
+        let text = format!(
+            "INSERT INTO leases (name, holder, token, expires) VALUES ($1, $2, 1, {NOW} + $3) \
+             ON CONFLICT (name) DO UPDATE SET holder = $2, expires = {NOW} + $3, \
+             token = token + (holder <> $2 OR expires <= {NOW}) WHERE holder = $2 OR expires <= {NOW} RETURNING token"
+        );
+        let row = sqlx::query(AssertSqlSafe(text))
+            .bind(name)
+            .bind(holder)
+            .bind(ttl)
+            .fetch_optional(&self.configuration)
+            .await
+            .during("taking a lease")?;
+        let token = row.map(|row| row.number(0)).transpose().during("taking a lease")?;
+        Ok(token.map(|token| Lease::new(name, holder, token)))
+    }
+
+    pub(crate) async fn release(&self, fence: &Fence) -> Result<(), StorageError> {
+        let _turn = self.turn.lock().await;
+        sqlx::query("UPDATE leases SET expires = 0 WHERE name = $1 AND token = $2")
+            .bind(&fence.lease)
+            .bind(signed(fence.token))
+            .execute(&self.configuration)
+            .await
+            .during("giving a lease back")?;
+        Ok(())
+    }
+
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        self.insights.close().await;
+        self.configuration.close().await;
+    }
+}
+
+/// A pool whose connections stay: the database in memory lives in one.
+fn forever(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .min_connections(1)
+        .max_connections(connections)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}
+
+fn fetch_text(stream: Stream) -> String {
+    format!(
+        concat!(
+            "SELECT ",
+            columns!("labels"),
+            " FROM {table} WHERE (kind, mesh, name) IN ",
+            "(SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1))"
+        ),
+        table = stream.table()
+    )
+}
+
+impl Transaction {
+    pub(crate) async fn lock(&mut self, streams: &[Stream]) -> Result<Vec<(Stream, u64)>, StorageError> {
+        let mut heads = Vec::new();
+        for stream in streams {
+            let row = sqlx::query("SELECT revision FROM revisions WHERE stream = $1")
+                .bind(stream.name())
+                .fetch_one(&mut *self.inner)
+                .await
+                .during("reading the revision")?;
+            heads.push((*stream, row.number(0).during("reading the revision")?.unsigned_abs()));
+        }
+        Ok(heads)
+    }
+
+    pub(crate) async fn holds(&mut self, fence: &Fence) -> Result<bool, StorageError> {
+        let row = sqlx::query("SELECT 1 FROM leases WHERE name = $1 AND token = $2")
+            .bind(&fence.lease)
+            .bind(signed(fence.token))
+            .fetch_optional(&mut *self.inner)
+            .await
+            .during("checking a lease")?;
+        Ok(row.is_some())
+    }
+
+    pub(crate) async fn fetch(&mut self, stream: Stream, keys: &[Key]) -> Result<Vec<Record>, StorageError> {
+        let rows = sqlx::query_as::<_, RecordRow>(AssertSqlSafe(fetch_text(stream)))
+            .bind(keys_json(keys))
+            .fetch_all(&mut *self.inner)
+            .await
+            .during("reading what a batch changes")?;
+        Ok(rows.into_iter().filter_map(|row| row.0).collect())
+    }
+
+    pub(crate) async fn owned_by(&mut self, stream: Stream, owners: &[Key]) -> Result<Vec<(Key, Key)>, StorageError> {
+        let text = format!(
+            "SELECT kind, mesh, name, owner_kind, owner_mesh, owner_name FROM {} WHERE (owner_kind, owner_mesh, \
+             owner_name) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1))",
+            stream.table()
+        );
+        let rows = sqlx::query(AssertSqlSafe(text))
+            .bind(keys_json(owners))
+            .fetch_all(&mut *self.inner)
+            .await
+            .during("reading what is owned")?;
+        let pair = |row: &sqlx::sqlite::SqliteRow| Ok(row.key(3)?.zip(row.key(0)?));
+        rows.iter().filter_map(|row| pair(row).transpose()).collect::<Result<_, _>>().during("reading what is owned")
+    }
+
+    pub(crate) async fn in_mesh(&mut self, stream: Stream, mesh: &str) -> Result<Vec<Key>, StorageError> {
+        let rows = sqlx::query_as::<_, KeyRow>(AssertSqlSafe(format!(
+            "SELECT kind, mesh, name FROM {} WHERE mesh = $1",
+            stream.table()
+        )))
+        .bind(mesh)
+        .fetch_all(&mut *self.inner)
+        .await
+        .during("reading what a mesh holds")?;
+        Ok(rows.into_iter().filter_map(|row| row.0).collect())
+    }
+
+    pub(crate) async fn put(
+        &mut self,
+        stream: Stream,
+        revision: u64,
+        records: Vec<Record>,
+    ) -> Result<(), StorageError> {
+        let text = format!(
+            "INSERT OR REPLACE INTO {} (kind, mesh, name, version, revision, created, modified, labels, spec, status, \
+             sealed_with, owner_kind, owner_mesh, owner_name) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            stream.table()
+        );
+        for record in records {
+            let owner = record.owner.as_ref();
+            sqlx::query(AssertSqlSafe(text.as_str()))
+                .bind(record.key.kind.name())
+                .bind(&*record.key.mesh)
+                .bind(&*record.key.name)
+                .bind(record.version)
+                .bind(signed(revision))
+                .bind(record.created)
+                .bind(record.modified)
+                .bind(record.labels)
+                .bind(record.spec)
+                .bind(record.status)
+                .bind(record.sealed_with)
+                .bind(owner.map(|owner| owner.kind.name()))
+                .bind(owner.map(|owner| &*owner.mesh))
+                .bind(owner.map(|owner| &*owner.name))
+                .execute(&mut *self.inner)
+                .await
+                .during("writing resources")?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn revive(&mut self, stream: Stream, keys: &[Key]) -> Result<(), StorageError> {
+        sqlx::query(
+            "DELETE FROM removals WHERE stream = $1 AND (kind, mesh, name) IN \
+             (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($2))",
+        )
+        .bind(stream.name())
+        .bind(keys_json(keys))
+        .execute(&mut *self.inner)
+        .await
+        .during("writing resources")?;
+        Ok(())
+    }
+
+    pub(crate) async fn remove(&mut self, stream: Stream, revision: u64, keys: &[Key]) -> Result<(), StorageError> {
+        let keys = keys_json(keys);
+        let text = format!(
+            "DELETE FROM {} WHERE (kind, mesh, name) IN \
+             (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1))",
+            stream.table()
+        );
+        sqlx::query(AssertSqlSafe(text)).bind(&keys).execute(&mut *self.inner).await.during("removing resources")?;
+        sqlx::query(
+            "INSERT OR REPLACE INTO removals (stream, kind, mesh, name, revision) \
+             SELECT $1, value ->> 0, value ->> 1, value ->> 2, $2 FROM json_each($3)",
+        )
+        .bind(stream.name())
+        .bind(signed(revision))
+        .bind(keys)
+        .execute(&mut *self.inner)
+        .await
+        .during("removing resources")?;
+        Ok(())
+    }
+
+    pub(crate) async fn raise(&mut self, stream: Stream, revision: u64) -> Result<(), StorageError> {
+        sqlx::query("UPDATE revisions SET revision = $2 WHERE stream = $1")
+            .bind(stream.name())
+            .bind(signed(revision))
+            .execute(&mut *self.inner)
+            .await
+            .during("raising the revision")?;
+        Ok(())
+    }
+
+    pub(crate) async fn forget(&mut self, stream: Stream, horizon: u64) -> Result<(), StorageError> {
+        for text in [
+            "DELETE FROM removals WHERE stream = $1 AND revision <= $2",
+            "UPDATE revisions SET horizon = $2 WHERE stream = $1",
+        ] {
+            sqlx::query(text)
+                .bind(stream.name())
+                .bind(signed(horizon))
+                .execute(&mut *self.inner)
+                .await
+                .during("forgetting old removals")?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn sealed_otherwise(&mut self, kind: Kind, with: &str) -> Result<Vec<Key>, StorageError> {
+        let text = format!(
+            "SELECT kind, mesh, name FROM {} WHERE kind = $1 AND sealed_with IS NOT $2",
+            Stream::of(kind).table()
+        );
+        let rows = sqlx::query_as::<_, KeyRow>(AssertSqlSafe(text))
+            .bind(kind.name())
+            .bind(with)
+            .fetch_all(&mut *self.inner)
+            .await
+            .during("looking for secrets to encrypt")?;
+        Ok(rows.into_iter().filter_map(|row| row.0).collect())
+    }
+
+    pub(crate) async fn reseal(&mut self, record: &Record) -> Result<(), StorageError> {
+        let text = format!(
+            "UPDATE {} SET spec = $4, sealed_with = $5 WHERE kind = $1 AND mesh = $2 AND name = $3",
+            Stream::of(record.key.kind).table()
+        );
+        sqlx::query(AssertSqlSafe(text))
+            .bind(record.key.kind.name())
+            .bind(&*record.key.mesh)
+            .bind(&*record.key.name)
+            .bind(&record.spec)
+            .bind(&record.sealed_with)
+            .execute(&mut *self.inner)
+            .await
+            .during("encrypting secrets")?;
+        Ok(())
+    }
+
+    pub(crate) async fn commit(self) -> Result<(), StorageError> {
+        self.inner.commit().await.during("committing")
+    }
+
+    pub(crate) async fn rollback(self) -> Result<(), StorageError> {
+        self.inner.rollback().await.during("undoing a batch")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row;
+
+    use super::*;
+
+    async fn pragma(pool: &SqlitePool, name: &str) -> String {
+        let row = sqlx::query(AssertSqlSafe(format!("PRAGMA {name}"))).fetch_one(pool).await.unwrap();
+        row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|number| number.to_string())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn configuration_is_synced_and_insights_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Sqlite::open(&folder.path().join("new/global.db"), None).await.unwrap();
+        assert_eq!(pragma(&database.configuration, "synchronous").await, "2", "FULL");
+        assert_eq!(pragma(&database.insights, "synchronous").await, "1", "NORMAL");
+        assert_eq!(pragma(&database.readers, "journal_mode").await, "wal");
+        let refused = sqlx::query("CREATE TABLE t (a)").execute(&database.readers).await.unwrap_err();
+        assert!(refused.to_string().contains("readonly"), "{refused}");
+    }
+}
