@@ -1,0 +1,98 @@
+//! The REST face of a control plane, the same for the global and for a zone (api-and-kumactl 1 and 2).
+//!
+//! [`route`] lists what there is, [`serve`] takes a request through method, content type, identity and access to the
+//! handler of its [`Operation`](route::Operation). Handlers read snapshots and write to the store, nothing else.
+
+use std::sync::Arc;
+
+use axum::Router;
+use model::mode::Mode;
+use runtime::Clock;
+use store::Store;
+
+mod companions;
+mod edits;
+pub mod filter;
+pub mod kinds;
+pub mod kubernetes;
+mod meta;
+pub mod openapi;
+mod overview;
+pub mod problem;
+pub mod query;
+mod reply;
+mod resource;
+pub mod route;
+mod serve;
+pub mod service_insight;
+mod tokens;
+mod write;
+
+pub use meta::Instance;
+pub use problem::Problem;
+pub use serve::Tls;
+pub use service_insight::Addressing;
+
+/// How an API behaves.
+#[derive(Debug)]
+pub struct Settings {
+    /// Which control plane it is the face of.
+    pub mode: Mode,
+    /// Whether every write of a resource is refused.
+    pub read_only: bool,
+    /// Whether deletions skip their guards (`store.unsafeDelete`).
+    pub unsafe_delete: bool,
+    /// Whether labels of origin are not checked (`multizone.zone.disableOriginLabelValidation`).
+    pub skip_origin_check: bool,
+    /// Who the process is.
+    pub instance: Instance,
+    /// Body of `/config`: the effective configuration with its secrets masked, compact JSON.
+    pub config: Arc<str>,
+    /// How internal services are called.
+    pub addressing: Addressing,
+    /// What a new mesh gets.
+    pub new_mesh: NewMesh,
+    /// Which tokens are issued.
+    pub issuers: Issuers,
+    /// Who may do what.
+    pub access: identity::Access,
+    /// Who the callers are.
+    pub authentication: identity::Authentication,
+}
+
+/// What a new mesh gets beside itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NewMesh {
+    /// The older policies that allow everything (`defaults.createMeshRoutingResources`).
+    pub routing_resources: bool,
+}
+
+/// Which tokens are issued by the API; all by default.
+#[derive(Clone, Copy, Debug)]
+pub struct Issuers {
+    /// Of data plane proxies.
+    pub dataplane: bool,
+    /// Of zones.
+    pub zone: bool,
+    /// Of users.
+    pub user: bool,
+}
+
+impl Default for Issuers {
+    fn default() -> Self {
+        Self { dataplane: true, zone: true, user: true }
+    }
+}
+
+/// What every handler has.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub settings: Settings,
+    pub store: Store,
+    pub clock: Clock,
+}
+
+/// The API as a service; [`runtime::serve`] gives it listeners and limits.
+pub fn router(settings: Settings, store: Store, clock: Clock) -> Router {
+    serve::router(Arc::new(Api { settings, store, clock }))
+}

@@ -1,0 +1,239 @@
+//! A request on its way to its handler: method, formats, identity, access.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, FromRequestParts, Path, Request};
+use axum::response::Response;
+use axum::routing::any;
+use bytes::Bytes;
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, LOCATION};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use identity::User;
+use model::Snapshot;
+
+use crate::problem::Problem;
+use crate::query::Query;
+use crate::route::{self, Operation, Route};
+use crate::{Api, kinds, meta, openapi, reply, resource, tokens, write};
+
+/// Largest body that a request may have, in bytes. The store of a resource has the same bound.
+pub const MAX_BODY: usize = 10 << 20;
+
+/// What a handler knows of its request.
+pub(crate) struct Call {
+    /// The matched route.
+    pub route: Arc<Route>,
+    /// Names in the path, decoded.
+    pub names: HashMap<String, String>,
+    /// What stands behind the question mark.
+    pub query: Query,
+    /// `http://host:port` as the client wrote it.
+    pub origin: String,
+    /// Path as the client wrote it.
+    pub path: String,
+    /// Who calls.
+    pub user: User,
+}
+
+impl Call {
+    /// Name in the path, empty when the route has none of that name.
+    pub fn name(&self, of: &str) -> &str {
+        self.names.get(of).map_or("", String::as_str)
+    }
+}
+
+impl Api {
+    /// Everything but insights, as of now.
+    pub fn configuration(&self) -> Arc<Snapshot> {
+        self.store.configuration().borrow().clone()
+    }
+
+    /// Insights, as of now.
+    pub fn insights(&self) -> Arc<Snapshot> {
+        self.store.insights().borrow().clone()
+    }
+}
+
+pub(crate) fn router(api: Arc<Api>) -> Router {
+    let mut router = Router::new();
+    for route in route::all() {
+        let template = route.template.clone();
+        let route = Arc::new(route);
+        let api = Arc::clone(&api);
+        let handler = any(move |request: Request| answer(Arc::clone(&api), Arc::clone(&route), request));
+        // A trailing slash is the same route.
+        if template != "/" && !template.ends_with("{*page}") {
+            router = router.route(&format!("{template}/"), handler.clone());
+        }
+        router = router.route(&template, handler);
+    }
+    router.fallback(|| async { reply::plain(StatusCode::NOT_FOUND, "404: Page Not Found") })
+}
+
+async fn answer(api: Arc<Api>, route: Arc<Route>, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    if let Some(refusal) = refused_by_router(&route, &parts) {
+        return refusal;
+    }
+    let user = match caller(&api, &route, &parts) {
+        Ok(user) => user,
+        Err(problem) => return axum::response::IntoResponse::into_response(problem),
+    };
+    let names = Path::<HashMap<String, String>>::from_request_parts(&mut parts, &()).await;
+    let call = Call {
+        names: names.map(|Path(names)| names).unwrap_or_default(),
+        query: Query::parse(parts.uri.query()),
+        origin: origin(&parts),
+        path: parts.uri.path().to_owned(),
+        route,
+        user,
+    };
+    let answered = handle(&api, &call, &parts.method, body).await;
+    answered.unwrap_or_else(axum::response::IntoResponse::into_response)
+}
+
+async fn handle(api: &Arc<Api>, call: &Call, method: &Method, body: Body) -> Result<Response, Problem> {
+    match call.route.operation {
+        Operation::Index => Ok(meta::index(api)),
+        Operation::Config => meta::config(api, call),
+        Operation::Policies => {
+            Ok(reply::json(StatusCode::OK, &kinds::policies(&api.settings.mode, api.settings.read_only)))
+        }
+        Operation::Resources => {
+            Ok(reply::json(StatusCode::OK, &kinds::resources(&api.settings.mode, api.settings.read_only)))
+        }
+        Operation::WhoAmI => Ok(reply::json(StatusCode::OK, &call.user)),
+        Operation::GlobalInsight => Ok(meta::global_insight(api)),
+        Operation::GlobalInsights => Ok(meta::global_insights(api)),
+        Operation::ByIdentifier => resource::by_identifier(api, call),
+        Operation::IssueToken(of) => tokens::issue(api, call, of, read(body).await?).await,
+        Operation::Gui => Ok(gui(call)),
+        Operation::OpenApi => Ok(reply::json(StatusCode::OK, &openapi::document())),
+        Operation::List(kind) => resource::list(api, call, kind),
+        Operation::ListOverviews(kind) => resource::list_overviews(api, call, kind),
+        Operation::Overview(kind) => resource::overview(api, call, kind),
+        Operation::One(kind) => match *method {
+            Method::PUT => write::put(api, call, kind, read(body).await?).await,
+            Method::DELETE => write::delete(api, call, kind).await,
+            _ => resource::one(api, call, kind),
+        },
+    }
+}
+
+/// What the router itself refuses, before anybody asks who calls.
+fn refused_by_router(route: &Route, parts: &Parts) -> Option<Response> {
+    let methods = route.operation.methods();
+    if !methods.contains(&parts.method) {
+        let mut refusal = reply::plain(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed");
+        let allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
+        if let Ok(allowed) = HeaderValue::from_str(&allowed.join(", ")) {
+            refusal.headers_mut().insert(ALLOW, allowed);
+        }
+        return Some(refusal);
+    }
+    let has_body = matches!(parts.method, Method::PUT | Method::POST);
+    if has_body && !is_json(&parts.headers) {
+        return Some(reply::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "415: Unsupported Media Type"));
+    }
+    if !accepts_json(&parts.headers) && !matches!(route.operation, Operation::Gui | Operation::IssueToken(_)) {
+        let text = "406: Not Acceptable\n\nAvailable representations: application/json";
+        return Some(reply::plain(StatusCode::NOT_ACCEPTABLE, text));
+    }
+    None
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    value.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn accepts_json(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    let media = |range: &str| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    accepted.peek().is_none()
+        || accepted
+            .flat_map(|value| value.split(','))
+            .map(media)
+            .any(|range| matches!(range.as_str(), "" | "*/*" | "application/*" | "application/json"))
+}
+
+/// Who calls, as far as the route wants to know.
+fn caller(api: &Api, route: &Route, parts: &Parts) -> Result<User, Problem> {
+    if route.operation.is_open() {
+        return Ok(User::anonymous());
+    }
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
+    let facts = identity::RequestFacts { peer, host: host(parts), headers: &parts.headers };
+    api.settings.authentication.caller(&facts, &api.configuration(), api.clock.now()).map_err(|error| {
+        tracing::info!(%error, path = parts.uri.path(), "a credential was refused");
+        Problem::unauthenticated()
+    })
+}
+
+fn host(parts: &Parts) -> &str {
+    let header = parts.headers.get(HOST).and_then(|value| value.to_str().ok());
+    header.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default()
+}
+
+fn origin(parts: &Parts) -> String {
+    let scheme = if parts.extensions.get::<Tls>().is_some() { "https" } else { "http" };
+    format!("{scheme}://{}", host(parts))
+}
+
+/// Marks a request that came over TLS.
+#[derive(Clone, Copy, Debug)]
+pub struct Tls;
+
+async fn read(body: Body) -> Result<Bytes, Problem> {
+    axum::body::to_bytes(body, MAX_BODY).await.map_err(|error| {
+        let detail = format!("the body could not be read, or is larger than {MAX_BODY} bytes: {error}");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large", detail)
+    })
+}
+
+/// `/gui` leads to `/gui/`, where a page says that there is none.
+fn gui(call: &Call) -> Response {
+    const PAGE: &str = include_str!("gui_disabled.html");
+    if call.path != "/gui" {
+        return reply::with_type(StatusCode::OK, "text/html; charset=utf-8", PAGE);
+    }
+    let link = "<a href=\"/gui/\">Temporary Redirect</a>.\n\n";
+    let mut response = reply::with_type(StatusCode::TEMPORARY_REDIRECT, "text/html; charset=utf-8", link);
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/gui/"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Uri;
+
+    use super::*;
+
+    fn headers(of: &[(http::HeaderName, &str)]) -> HeaderMap {
+        of.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn formats_are_recognised_with_their_parameters() {
+        assert!(is_json(&headers(&[(CONTENT_TYPE, "application/json; charset=utf-8")])));
+        assert!(!is_json(&headers(&[(CONTENT_TYPE, "application/yaml")])));
+        assert!(!is_json(&headers(&[])));
+        for accepted in ["application/json", "text/html, */*;q=0.1", "application/*"] {
+            assert!(accepts_json(&headers(&[(ACCEPT, accepted)])), "{accepted}");
+        }
+        assert!(accepts_json(&headers(&[])));
+        assert!(!accepts_json(&headers(&[(ACCEPT, "application/xml")])));
+    }
+
+    #[test]
+    fn the_uri_tells_the_host_where_http2_has_no_header() {
+        let (parts, ()) =
+            http::Request::builder().uri(Uri::from_static("http://cp:5681/meshes")).body(()).unwrap().into_parts();
+        assert_eq!(host(&parts), "cp:5681");
+    }
+}
