@@ -26,10 +26,10 @@ pub(crate) fn apply(
     }
 }
 
-fn of_mesh(configuration: &Snapshot, mut resource: Resource, is_new: bool) -> Result<Resource, Problem> {
+fn of_mesh(configuration: &Snapshot, resource: Resource, is_new: bool) -> Result<Resource, Problem> {
     let title = title(is_new);
     let unreadable = |error: SpecError| Problem::bad_request(format!("bad request: {error}"));
-    let mut spec = Mesh::clone(&*resource.spec.message::<Mesh>().map_err(unreadable)?);
+    let spec = resource.spec.message::<Mesh>().map_err(unreadable)?;
     let name = &resource.meta.key.name;
     let load = |source: &kds_proto::kuma::system::v1alpha1::DataSource| match &source.r#type {
         Some(Source::Secret(secret)) => {
@@ -45,8 +45,6 @@ fn of_mesh(configuration: &Snapshot, mut resource: Resource, is_new: bool) -> Re
     if !faults.is_empty() {
         return Err(Problem::invalid(title, faults));
     }
-    mesh::fill_metrics_defaults(&mut spec).map_err(|error| Problem::bad_request(format!("bad request: {error}")))?;
-    resource.spec = Payload::from_message(&spec);
     Ok(resource)
 }
 

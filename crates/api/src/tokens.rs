@@ -194,4 +194,3 @@ fn is_issued(api: &Api, purpose: &Purpose) -> bool {
         Purpose::User => issuers.user,
     }
 }
-
