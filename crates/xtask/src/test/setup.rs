@@ -24,6 +24,11 @@ pub const FOR_TESTS: &[Need] = &[
     },
     Need { purpose: "building the fuzzing engine", present: || in_path("c++"), packages: &["g++"] },
     Need { purpose: "tests of the store on PostgreSQL", present: has_postgres, packages: &["postgresql"] },
+    Need {
+        purpose: "seeing that the store syncs before it answers",
+        present: || in_path("strace"),
+        packages: &["strace"],
+    },
 ];
 
 /// Installs what is missing; without root it says what to install.
