@@ -37,13 +37,29 @@ pub(crate) async fn apply(
     plan::check(batch)?;
     let streams = streams(batch);
     let mut transaction = backend.begin(&streams).await?;
-    let heads = transaction.lock(&streams).await?;
+    let outcome = run(&mut transaction, sealer, batch, &streams, now).await;
+    match &outcome {
+        Ok(committed) if !committed.revisions.is_empty() => transaction.commit().await?,
+        _ => transaction.rollback().await,
+    }
+    outcome
+}
+
+/// Everything but the end of the transaction.
+async fn run(
+    transaction: &mut Transaction,
+    sealer: &Sealer,
+    batch: &Batch,
+    streams: &[Stream],
+    now: DateTime<Utc>,
+) -> Result<Committed, ApplyError> {
+    let heads = transaction.lock(streams).await?;
     if let Some(fence) = &batch.fence
         && !transaction.holds(fence).await?
     {
         return Err(ApplyError::Deposed { lease: fence.lease.clone(), token: fence.token });
     }
-    let before = read(&mut transaction, sealer, batch).await?;
+    let before = read(transaction, sealer, batch).await?;
     let plan = plan::plan(batch, &before, now)?;
 
     let mut revisions = Vec::new();
@@ -51,16 +67,10 @@ pub(crate) async fn apply(
         let of_stream = |key: &Key| Stream::of(key.kind) == *stream;
         let puts: Vec<&Put> = plan.puts.iter().filter(|put| of_stream(&put.stored.resource.meta.key)).collect();
         let removals: Vec<Key> = plan.removals.iter().filter(|key| of_stream(key)).cloned().collect();
-        if puts.is_empty() && removals.is_empty() {
-            continue;
+        if !puts.is_empty() || !removals.is_empty() {
+            write(transaction, sealer, *stream, head + 1, &puts, &removals).await?;
+            revisions.push((*stream, head + 1));
         }
-        write(&mut transaction, sealer, *stream, head + 1, &puts, &removals).await?;
-        revisions.push((*stream, head + 1));
-    }
-    if revisions.is_empty() {
-        transaction.rollback().await?;
-    } else {
-        transaction.commit().await?;
     }
     let own = heads.first().map_or(0, |(stream, head)| {
         revisions.iter().find(|(raised, _)| raised == stream).map_or(*head, |(_, revision)| *revision)

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::apply::{Committed, apply};
-use crate::backend::{Backend, Selection};
+use crate::backend::{Backend, Selection, Transaction};
 use crate::batch::{Applied, ApplyError, Batch};
 use crate::error::{OpenError, StorageError};
 use crate::feed::Feed;
@@ -138,7 +138,7 @@ impl Store {
         &self.shared.clock
     }
 
-    /// Bounds a database operation in time.
+    /// Bounds an operation on a server in time.
     pub(crate) async fn within<T>(
         &self,
         during: &'static str,
@@ -166,6 +166,10 @@ impl Shared {
         during: &'static str,
         operation: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
+        if let Backend::Sqlite(_) = self.backend {
+            // Bounded by its busy timeout, and a transaction that is cut off in the middle would have to be undone.
+            return operation.await;
+        }
         let limit = self.deadline;
         tokio::time::timeout(limit, operation)
             .await
@@ -277,10 +281,25 @@ impl Hints {
 
 /// Encrypts every secret that is plain or sealed with an older key.
 async fn seal_anew(backend: &Backend, sealer: &Sealer, active: &str) -> Result<(), StorageError> {
-    const WHAT: &str = "encrypting secrets";
     let mut transaction = backend.begin(&[Stream::Configuration]).await?;
-    transaction.lock(&[Stream::Configuration]).await?;
+    let count = match seal_all(&mut transaction, sealer, active).await {
+        Ok(count) if count > 0 => {
+            transaction.commit().await?;
+            count
+        }
+        outcome => {
+            transaction.rollback().await;
+            return outcome.map(|_| ());
+        }
+    };
+    tracing::info!(secrets = count, key_id = active, "encrypted secrets with the active key");
+    Ok(())
+}
+
+async fn seal_all(transaction: &mut Transaction, sealer: &Sealer, active: &str) -> Result<usize, StorageError> {
+    const WHAT: &str = "encrypting secrets";
     let mut count = 0;
+    transaction.lock(&[Stream::Configuration]).await?;
     for kind in Kind::ALL.iter().copied().filter(|kind| Sealer::is_secret(*kind)) {
         let keys = transaction.sealed_otherwise(kind, active).await?;
         for record in transaction.fetch(Stream::of(kind), &keys).await? {
@@ -290,10 +309,5 @@ async fn seal_anew(backend: &Backend, sealer: &Sealer, active: &str) -> Result<(
             count += 1;
         }
     }
-    if count == 0 {
-        return transaction.rollback().await;
-    }
-    transaction.commit().await?;
-    tracing::info!(secrets = count, key_id = active, "encrypted secrets with the active key");
-    Ok(())
+    Ok(count)
 }

@@ -71,7 +71,7 @@ pub(crate) enum Backend {
     Postgres(postgres::Postgres),
 }
 
-/// A write in progress; dropping it undoes it.
+/// A write in progress, to be ended by a commit or a rollback.
 pub(crate) enum Transaction {
     Sqlite(sqlite::Transaction),
     Postgres(postgres::Transaction),
@@ -212,8 +212,8 @@ impl Transaction {
     }
 
     /// Undoes everything.
-    pub(crate) async fn rollback(self) -> Result<(), StorageError> {
-        each!(self, database => database.rollback().await)
+    pub(crate) async fn rollback(self) {
+        each!(self, database => database.rollback().await);
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use model::{Key, Kind};
 use sqlx::AssertSqlSafe;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -19,6 +20,7 @@ use crate::lease::{Fence, Lease};
 use crate::record::{ChangeRow, KeyRow, Record, RecordRow, Values, columns};
 use crate::stream::Stream;
 
+const BEGIN: &str = "BEGIN IMMEDIATE";
 const READERS: u32 = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The log is cut back to this after a checkpoint, in bytes.
@@ -36,9 +38,12 @@ pub(crate) struct Sqlite {
     turn: Arc<Mutex<()>>,
 }
 
-/// A write in progress.
+/// A write in progress. Not one of sqlx's transactions: SQLite undoes a transaction by itself when the disk is full,
+/// and sqlx would count it as open for ever.
+///
+/// Ends with [`commit`](Self::commit) or [`rollback`](Self::rollback); one that was dropped is undone by the next.
 pub(crate) struct Transaction {
-    inner: sqlx::Transaction<'static, sqlx::Sqlite>,
+    inner: PoolConnection<sqlx::Sqlite>,
     _turn: OwnedMutexGuard<()>,
 }
 
@@ -89,7 +94,12 @@ impl Sqlite {
     pub(crate) async fn begin(&self, streams: &[Stream]) -> Result<Transaction, StorageError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let pool = if streams == [Stream::Insights] { &self.insights } else { &self.configuration };
-        let inner = pool.begin_with("BEGIN IMMEDIATE").await.during("beginning a transaction")?;
+        let mut inner = pool.acquire().await.during("beginning a transaction")?;
+        if let Err(first) = sqlx::query(BEGIN).execute(&mut *inner).await {
+            tracing::debug!(error = %first, "undoing what an earlier transaction left");
+            let _ = sqlx::query("ROLLBACK").execute(&mut *inner).await;
+            sqlx::query(BEGIN).execute(&mut *inner).await.during("beginning a transaction")?;
+        }
         Ok(Transaction { inner, _turn: turn })
     }
 
@@ -393,12 +403,17 @@ impl Transaction {
         Ok(())
     }
 
-    pub(crate) async fn commit(self) -> Result<(), StorageError> {
-        self.inner.commit().await.during("committing")
+    pub(crate) async fn commit(mut self) -> Result<(), StorageError> {
+        let committed = sqlx::query("COMMIT").execute(&mut *self.inner).await.during("committing");
+        if committed.is_err() {
+            self.rollback().await;
+        }
+        committed.map(|_| ())
     }
 
-    pub(crate) async fn rollback(self) -> Result<(), StorageError> {
-        self.inner.rollback().await.during("undoing a batch")
+    pub(crate) async fn rollback(mut self) {
+        // It fails when SQLite has undone the transaction already.
+        let _ = sqlx::query("ROLLBACK").execute(&mut *self.inner).await;
     }
 }
 
