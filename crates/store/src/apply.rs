@@ -1,6 +1,7 @@
 //! One batch, one transaction: lock, read what it touches, plan, write, raise the revision, commit.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use model::{Key, Kind};
@@ -75,7 +76,8 @@ async fn run(
     let own = heads.first().map_or(0, |(stream, head)| {
         revisions.iter().find(|(raised, _)| raised == stream).map_or(*head, |(_, revision)| *revision)
     });
-    let applied = Applied { revision: own, resources: plan.resources, removed: plan.removals };
+    let applied =
+        Applied { revision: own, resources: plan.resources, removed: plan.removals, published_after: Duration::ZERO };
     Ok(Committed { applied, revisions })
 }
 

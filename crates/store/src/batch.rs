@@ -1,6 +1,7 @@
 //! What a writer asks for, and the answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{Key, Resource};
 
@@ -154,6 +155,8 @@ pub struct Applied {
     pub resources: Vec<Arc<Resource>>,
     /// Everything that is gone: what was deleted and what that owned.
     pub removed: Vec<Key>,
+    /// From the end of the commit until the local snapshots held it.
+    pub published_after: Duration,
 }
 
 /// Why a batch changed nothing.

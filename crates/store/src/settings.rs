@@ -41,6 +41,7 @@ impl Settings {
 
 /// A database.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one per process")]
 pub enum Backend {
     /// One file, for one control plane.
     Sqlite {

@@ -180,7 +180,12 @@ impl Shared {
         let started = self.clock.elapsed();
         if batch.is_empty() {
             let revision = self.configuration.latest().revision();
-            return Ok(Applied { revision, resources: Vec::new(), removed: Vec::new() });
+            return Ok(Applied {
+                revision,
+                resources: Vec::new(),
+                removed: Vec::new(),
+                published_after: Duration::ZERO,
+            });
         }
         // As exact as the databases are.
         let now = self.clock.now().trunc_subsecs(6);
@@ -195,7 +200,7 @@ impl Shared {
     }
 
     /// Waits until the snapshots hold what was committed. If the database fails now, the feed publishes it later.
-    async fn publish(&self, Committed { applied, revisions }: Committed) -> Applied {
+    async fn publish(&self, Committed { mut applied, revisions }: Committed) -> Applied {
         let committed = self.clock.elapsed();
         self.metrics.wrote(applied.resources.len(), applied.removed.len());
         for (stream, revision) in &revisions {
@@ -204,7 +209,8 @@ impl Shared {
             }
         }
         if !revisions.is_empty() {
-            self.metrics.publish_took(self.clock.elapsed().saturating_sub(committed));
+            applied.published_after = self.clock.elapsed().saturating_sub(committed);
+            self.metrics.publish_took(applied.published_after);
         }
         applied
     }

@@ -12,6 +12,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tempfile::TempDir;
 
 use crate::settings::Postgres;
 
@@ -49,6 +50,7 @@ pub struct TestPostgres {
     programs: PathBuf,
     keeper: Mutex<Keeper>,
     databases: AtomicU32,
+    _log: Option<TempDir>,
 }
 
 #[derive(Debug)]
@@ -73,7 +75,7 @@ pub enum Stop {
 pub struct Setup<'p> {
     /// Whether commits reach the disk; without, tests are faster.
     pub fsync: bool,
-    /// Where the temporary folder is made; `None`: the system's place.
+    /// Where the temporary folder is made, say on a small disk, the write-ahead log apart; `None`: the system's place.
     pub inside: Option<&'p Path>,
 }
 
@@ -105,15 +107,18 @@ impl TestPostgres {
         let mut builder = tempfile::Builder::new();
         builder.prefix("test-postgres-");
         let folder = match setup.inside {
-            Some(parent) => builder.tempdir_in(parent)?,
-            None => builder.tempdir()?,
+            Some(parent) => owned(builder.tempdir_in(parent), account)?,
+            None => owned(builder.tempdir(), account)?,
         };
-        if let Some(Account { uid, gid }) = account {
-            std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid))?;
-        }
         let mut initdb = command(&programs.join("initdb"), account);
         initdb.args(["--no-sync", "--auth=trust", "--username=kuma", "--encoding=UTF8", "--locale=C", "-D"]);
-        let made = initdb.arg(folder.path().join("data")).stdin(Stdio::null()).output()?;
+        initdb.arg(folder.path().join("data"));
+        let log = setup.inside.map(|_| owned(tempfile::tempdir(), account)).transpose()?;
+        if let Some(log) = &log {
+            // A full disk under the log ends the server; one under the data does not.
+            initdb.arg("--waldir").arg(log.path());
+        }
+        let made = initdb.stdin(Stdio::null()).output()?;
         if !made.status.success() {
             return Err(io::Error::other(format!("initdb failed: {}", String::from_utf8_lossy(&made.stderr))));
         }
@@ -134,6 +139,7 @@ impl TestPostgres {
             programs,
             keeper: Mutex::new(Keeper { child, commands, answers }),
             databases: AtomicU32::new(0),
+            _log: log,
         };
         server.keeper().answer()?;
         server.wait_until_ready()?;
@@ -244,6 +250,14 @@ impl Keeper {
             _ => Ok(()),
         }
     }
+}
+
+fn owned(folder: io::Result<TempDir>, account: Option<Account>) -> io::Result<TempDir> {
+    let folder = folder?;
+    if let Some(Account { uid, gid }) = account {
+        std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid))?;
+    }
+    Ok(folder)
 }
 
 fn command(program: &Path, account: Option<Account>) -> Command {

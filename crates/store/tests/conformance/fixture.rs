@@ -1,8 +1,10 @@
 //! A fresh database, and resources to put into it.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use model::{Key, Kind, Labels, Payload, Resource};
+use sqlx::{Connection, PgConnection, SqliteConnection};
 use store::test_support::TestPostgres;
 use store::{Backend, Settings, Store};
 use tempfile::TempDir;
@@ -58,4 +60,57 @@ pub fn with_content(resource: &Resource, content: &str) -> Resource {
 
 pub fn content(resource: &Resource) -> &str {
     std::str::from_utf8(resource.spec.bytes()).unwrap()
+}
+
+impl Fixture {
+    /// Runs statements beside the store.
+    pub async fn execute(&self, text: &'static str) {
+        match &self.backend {
+            Backend::Postgres(server) => {
+                sqlx::raw_sql(text).execute(&mut postgres(server).await).await.unwrap();
+            }
+            _ => {
+                sqlx::raw_sql(text).execute(&mut self.sqlite_connection().await).await.unwrap();
+            }
+        }
+    }
+
+    /// The stored form of a secret's spec.
+    pub async fn stored_spec(&self, name: &str) -> Vec<u8> {
+        const TEXT: &str = "SELECT spec FROM resources WHERE name = $1";
+        match &self.backend {
+            Backend::Postgres(server) => {
+                sqlx::query_scalar(TEXT).bind(name).fetch_one(&mut postgres(server).await).await.unwrap()
+            }
+            _ => sqlx::query_scalar(TEXT).bind(name).fetch_one(&mut self.sqlite_connection().await).await.unwrap(),
+        }
+    }
+
+    /// Id of the key that a secret is encrypted with.
+    pub async fn stored_key_id(&self, name: &str) -> Option<String> {
+        const TEXT: &str = "SELECT sealed_with FROM resources WHERE name = $1";
+        match &self.backend {
+            Backend::Postgres(server) => {
+                sqlx::query_scalar(TEXT).bind(name).fetch_one(&mut postgres(server).await).await.unwrap()
+            }
+            _ => sqlx::query_scalar(TEXT).bind(name).fetch_one(&mut self.sqlite_connection().await).await.unwrap(),
+        }
+    }
+
+    async fn sqlite_connection(&self) -> SqliteConnection {
+        SqliteConnection::connect(&format!("sqlite:{}", self.path("global.db").display())).await.unwrap()
+    }
+}
+
+async fn postgres(server: &store::Postgres) -> PgConnection {
+    TestPostgres::shared().unwrap().connect(&server.db_name).await.unwrap()
+}
+
+/// Tries until it holds.
+pub async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "it did not come to hold");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -1,10 +1,17 @@
 //! One contract, one suite, every database.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests, their helpers included")]
 
 mod basics;
 mod cascade;
+mod child;
+mod crash;
+mod durability;
 mod feed;
 mod fixture;
+mod leases;
+mod scale;
+mod schema;
+mod secrets;
 
 /// Runs each case on each database, as a test of its own.
 macro_rules! suite {
@@ -43,5 +50,26 @@ suite! {
     feed {
         insights_never_wake_the_configuration,
         a_reader_sees_its_own_writes,
+        nothing_is_missed_with_many_writers,
+        who_was_behind_the_horizon_reads_everything,
+    }
+    leases {
+        one_holder_at_a_time_and_the_token_grows,
+        a_paused_leader_cannot_write_late,
+        candidates_hand_over,
+    }
+    secrets {
+        secrets_are_encrypted_and_keys_rotate,
+        plain_secrets_are_warned_of_once_and_never_printed,
+    }
+    schema {
+        a_newer_schema_is_refused,
+    }
+    crash {
+        a_killed_writer_loses_nothing_acknowledged,
+    }
+    scale {
+        a_hundred_thousand_resources,
+        a_storm_of_updates_counts_each_exactly_once,
     }
 }
