@@ -23,6 +23,8 @@ const FORGET_EVERY: u64 = 1_000;
 pub(crate) struct Committed {
     pub applied: Applied,
     pub revisions: Vec<(Stream, u64)>,
+    /// Rows created or changed.
+    pub written: usize,
 }
 
 /// Runs a batch.
@@ -76,9 +78,10 @@ async fn run(
     let own = heads.first().map_or(0, |(stream, head)| {
         revisions.iter().find(|(raised, _)| raised == stream).map_or(*head, |(_, revision)| *revision)
     });
+    let written = plan.puts.len();
     let applied =
         Applied { revision: own, resources: plan.resources, removed: plan.removals, published_after: Duration::ZERO };
-    Ok(Committed { applied, revisions })
+    Ok(Committed { applied, revisions, written })
 }
 
 /// The streams to lock: those written, and both for what may take resources of the other along.

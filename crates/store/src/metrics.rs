@@ -14,7 +14,7 @@ use crate::stream::Stream;
 use model::Snapshot;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Result_ {
+struct Outcome {
     result: &'static str,
 }
 
@@ -28,13 +28,13 @@ type Gauges = Family<Of, Gauge<i64, std::sync::atomic::AtomicI64>>;
 /// Metrics of one store. Clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    apply: Family<Result_, Histogram, fn() -> Histogram>,
+    apply: Family<Outcome, Histogram, fn() -> Histogram>,
     written: Counter<u64, AtomicU64>,
     removed: Counter<u64, AtomicU64>,
     publish: Histogram,
     revision: Gauges,
     resources: Gauges,
-    reconnects: Counter<u64, AtomicU64>,
+    outages: Counter<u64, AtomicU64>,
 }
 
 /// 0.25 ms to 8 s.
@@ -51,7 +51,7 @@ impl Default for Metrics {
             publish: latency(),
             revision: Family::default(),
             resources: Family::default(),
-            reconnects: Counter::default(),
+            outages: Counter::default(),
         }
     }
 }
@@ -77,15 +77,11 @@ impl Metrics {
         registry.register("resources_removed", "Resources removed, those taken along included", self.removed.clone());
         registry.register("revision", "Revision of the published snapshot, by stream", self.revision.clone());
         registry.register("resources", "Resources in the published snapshot, by stream", self.resources.clone());
-        registry.register(
-            "feed_reconnects",
-            "Times that the connection which hears of changes was lost",
-            self.reconnects.clone(),
-        );
+        registry.register("feed_outages", "Times that the database stopped telling of changes", self.outages.clone());
     }
 
     pub(crate) fn applied(&self, result: &'static str, took: Duration) {
-        self.apply.get_or_create(&Result_ { result }).observe(took.as_secs_f64());
+        self.apply.get_or_create(&Outcome { result }).observe(took.as_secs_f64());
     }
 
     pub(crate) fn wrote(&self, written: usize, removed: usize) {
@@ -103,8 +99,8 @@ impl Metrics {
         self.resources.get_or_create(&of).set(i64::try_from(snapshot.len()).unwrap_or(i64::MAX));
     }
 
-    pub(crate) fn reconnected(&self) {
-        self.reconnects.inc();
+    pub(crate) fn feed_failed(&self) {
+        self.outages.inc();
     }
 }
 

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use chrono::SubsecRound;
 use model::{Key, Kind, Resource};
 use runtime::Clock;
@@ -22,9 +23,6 @@ use crate::settings::Settings;
 use crate::stream::Stream;
 use crate::{migrate, plan};
 use model::Snapshot;
-
-/// Wait before the next try after a failure of the feed, and its limit.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// All resources of a control plane. Cheap to clone; clones are one store.
 #[derive(Clone, Debug)]
@@ -200,9 +198,9 @@ impl Shared {
     }
 
     /// Waits until the snapshots hold what was committed. If the database fails now, the feed publishes it later.
-    async fn publish(&self, Committed { mut applied, revisions }: Committed) -> Applied {
+    async fn publish(&self, Committed { mut applied, revisions, written }: Committed) -> Applied {
         let committed = self.clock.elapsed();
-        self.metrics.wrote(applied.resources.len(), applied.removed.len());
+        self.metrics.wrote(written, applied.removed.len());
         for (stream, revision) in &revisions {
             if let Err(error) = self.catch_up(*stream, Some(*revision)).await {
                 tracing::warn!(%stream, revision, %error, "committed; the snapshot follows when the database answers");
@@ -234,24 +232,35 @@ fn result(answer: &Result<Applied, ApplyError>) -> &'static str {
 /// Looks for changes whenever there is a hint, and at least once per `interval`.
 async fn follow(shared: Arc<Shared>, interval: Duration) {
     let mut hints = Hints::default();
-    let mut pause = RETRY.0;
+    let mut failing = None;
     loop {
         let mut outcome = hints.wait(&shared.backend, interval).await;
         for stream in Stream::ALL {
             outcome = outcome.and(shared.catch_up(stream, None).await);
         }
         match outcome {
-            Ok(()) => pause = RETRY.0,
+            Ok(()) => failing = None,
             Err(error) => {
-                if pause == RETRY.0 {
-                    shared.metrics.reconnected();
+                let waits = failing.get_or_insert_with(|| {
+                    shared.metrics.feed_failed();
                     tracing::warn!(%error, "cannot follow changes; trying again");
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RETRY.1);
+                    waits()
+                });
+                tokio::time::sleep(waits.next().unwrap_or(interval)).await;
             }
         }
     }
+}
+
+/// Waits between tries of a feed that fails.
+fn waits() -> impl Iterator<Item = Duration> {
+    let (shortest, longest) = (Duration::from_millis(100), Duration::from_secs(2));
+    ExponentialBuilder::default()
+        .with_min_delay(shortest)
+        .with_max_delay(longest)
+        .with_jitter()
+        .without_max_times()
+        .build()
 }
 
 /// Hints of other processes that something changed. SQLite has none: its only writer is this process.
