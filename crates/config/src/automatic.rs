@@ -19,7 +19,7 @@ const SERVERS: &[&str] =
 pub struct Host {
     /// Home directory of the user.
     pub home: Option<PathBuf>,
-    /// First address that is not loopback.
+    /// First address that is not loopback; without one, other instances cannot call this one.
     pub address: Option<String>,
 }
 

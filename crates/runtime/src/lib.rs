@@ -6,6 +6,7 @@ pub mod clock;
 pub mod diagnostics;
 pub mod drain;
 pub mod exit;
+pub mod host;
 pub mod life;
 pub mod metrics;
 pub mod readiness;
