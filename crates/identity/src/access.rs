@@ -3,10 +3,13 @@
 //! One rule is stricter than Kuma's: writing takes a token or a place on the machine. Adding the group of the
 //! unauthenticated to [`Access::write`] gives Kuma's openness.
 
+use serde::Deserialize;
+
 use crate::user::{ADMIN, AUTHENTICATED, UNAUTHENTICATED, User};
 
 /// Users and groups that have a permission.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Permission {
     /// Names of users.
     pub users: Vec<String>,
@@ -37,13 +40,15 @@ impl Permission {
 }
 
 /// The permissions of one control plane, `access.static` in its configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Access {
     /// Secrets, to read as well as to write.
     pub admin_resources: Permission,
     /// Writing of everything else.
     pub write: Permission,
     /// Tokens of data plane proxies.
+    #[serde(rename = "generateDpToken")]
     pub generate_dataplane_token: Permission,
     /// Tokens of zones.
     pub generate_zone_token: Permission,
@@ -87,6 +92,17 @@ mod tests {
         assert!(!access.admin_resources.allows(&ops));
         assert!(Permission { users: vec!["jo".into()], groups: vec![] }.allows(&ops));
         assert!(Permission { users: vec![], groups: vec!["ops".into()] }.allows(&ops));
+    }
+
+    /// The defaults are those of the configuration, and the fields are its keys.
+    #[test]
+    fn it_is_what_the_configuration_says() {
+        for role in [config::Role::Global, config::Role::Zone] {
+            let effective = config::Loader::new(role).load().unwrap().effective;
+            let read = effective.typed::<serde_json::Value>().unwrap();
+            let access: Access = serde_json::from_value(read["access"]["static"].clone()).unwrap();
+            assert_eq!(access, Access::default());
+        }
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use chrono::{DateTime, Utc};
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, ORIGIN};
+use http::header::AUTHORIZATION;
 use http::uri::Authority;
+use http::{HeaderMap, Uri};
 use model::Snapshot;
 
 use crate::signing_key::Purpose;
@@ -73,25 +73,48 @@ fn bearer(header: &str) -> Option<&str> {
 /// other page, not by a name that somebody else's DNS gave this address.
 fn is_local(facts: &RequestFacts<'_>) -> bool {
     let headers = facts.headers;
-    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let through_proxy = ["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name));
     let same_site = text("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
-    let same_origin = headers.get(ORIGIN).is_none_or(|origin| {
-        let origin = origin.to_str().unwrap_or_default();
-        let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        host.is_some_and(|host| host.eq_ignore_ascii_case(facts.host))
-    });
     facts.peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback())
         && !through_proxy
-        && is_loopback_name(facts.host)
+        && authority(facts.host, 80).is_some_and(|(host, _)| is_loopback(&host))
         && same_site
-        && same_origin
+        && is_same_origin(text("origin").unwrap_or_default(), facts.host)
 }
 
-fn is_loopback_name(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else { return false };
-    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+/// Whether an origin is the very server that was asked, by a loopback name.
+fn is_same_origin(origin: &str, host: &str) -> bool {
+    if origin.is_empty() {
+        return true;
+    }
+    // An origin has no path; the parser gives it "/" whether it stands there or not.
+    let Some(uri) = origin.parse::<Uri>().ok().filter(|_| !origin.ends_with('/')) else { return false };
+    let default = match uri.scheme_str() {
+        Some("http") => 80,
+        Some("https") => 443,
+        _ => return false,
+    };
+    let bare = uri.path() == "/" && uri.query().is_none();
+    let origin = uri.authority().and_then(|origin| authority(origin.as_str(), default));
+    bare && origin.as_ref().is_some_and(|(name, _)| is_loopback(name)) && origin == authority(host, default)
+}
+
+/// Host in its canonical form, and port.
+fn authority(text: &str, default_port: u16) -> Option<(String, u16)> {
+    let authority: Authority = text.parse().ok().filter(|_| !text.contains('@') && !text.ends_with(':'))?;
+    let port = match authority.port() {
+        Some(port) => port.as_str().parse().ok().filter(|port| *port > 0)?,
+        None => default_port,
+    };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    let host = host.strip_suffix('.').unwrap_or(&host);
+    let host = host.parse::<IpAddr>().map_or_else(|_| host.to_owned(), |address| address.to_canonical().to_string());
+    (!host.is_empty()).then_some((host, port))
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 #[cfg(test)]
@@ -124,7 +147,15 @@ mod tests {
         assert!(!local("127.0.0.1:5", "", &[]));
         assert!(!local("127.0.0.1:5", "localhost:5681", &[("sec-fetch-site", "cross-site")]));
         assert!(!local("127.0.0.1:5", "localhost:5681", &[("origin", "http://evil.example")]));
-        assert!(!local("127.0.0.1:5", "localhost:5681", &[("origin", "http://localhost:9999")]));
+        for origin in
+            ["http://localhost:9999", "null", "http://localhost:5681/", "ftp://localhost:5681", "http://127.0.0.1:5681"]
+        {
+            assert!(!local("127.0.0.1:5", "localhost:5681", &[("origin", origin)]), "{origin}");
+        }
+        for host in ["localhost:", "user@localhost:5681", "localhost:0"] {
+            assert!(!local("127.0.0.1:5", host, &[]), "{host}");
+        }
+        assert!(local("127.0.0.1:5", "LOCALHOST.:443", &[("origin", "https://localhost")]));
     }
 
     #[test]

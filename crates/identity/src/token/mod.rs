@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, EncodingKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::signing_key::{Purpose, SigningKey};
 
+mod admit;
 mod verify;
 
+pub use admit::Proxy;
 pub use verify::{Keys, StaticKey, VerifyError};
 
 /// How long a token of a proxy or a zone is good when nobody says it.
@@ -35,6 +39,7 @@ pub struct Dataplane {
     /// Mesh of the proxy.
     pub mesh: String,
     /// Values that each tag of the proxy may have.
+    #[serde(deserialize_with = "null_is_empty")]
     pub tags: BTreeMap<String, Vec<String>>,
     /// `dataplane`, `ingress`, `egress` or empty.
     pub r#type: String,
@@ -49,7 +54,13 @@ pub struct Zone {
     /// The zone; empty for any.
     pub zone: String,
     /// What it may be used as: `ingress`, `egress`, `cp`.
+    #[serde(deserialize_with = "null_is_empty")]
     pub scope: Vec<String>,
+}
+
+/// Go writes `null` for what was never set.
+fn null_is_empty<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(value: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or_default())
 }
 
 /// A user of the API.
@@ -85,6 +96,14 @@ impl Claims for User {
     fn purpose(&self) -> Purpose {
         Purpose::User
     }
+}
+
+/// Header of a JWT in Kuma's order.
+#[derive(Serialize)]
+struct Header {
+    alg: &'static str,
+    kid: String,
+    typ: &'static str,
 }
 
 /// Claims of a JWT in Kuma's order: first its own, then the registered ones.
@@ -126,8 +145,14 @@ pub fn issue<C: Claims>(
     let begins = (now - BACKDATED).timestamp();
     let expires = now.checked_add_signed(lifetime).unwrap_or(DateTime::<Utc>::MAX_UTC).timestamp();
     let body = Body { own: claims, exp: expires, nbf: begins, iat: begins, jti: id.to_string() };
-    let header = Header { kid: Some(key.serial().to_string()), ..Header::new(Algorithm::RS256) };
-    jsonwebtoken::encode(&header, &body, &EncodingKey::from_rsa_der(key.private_der()))
+    let header = Header { alg: "RS256", kid: key.serial().to_string(), typ: "JWT" };
+    let message = format!("{}.{}", part(&header)?, part(&body)?);
+    let key = EncodingKey::from_rsa_der(key.private_der());
+    Ok(format!("{message}.{}", jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::RS256)?))
+}
+
+fn part(value: &impl Serialize) -> Result<String, serde_json::Error> {
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(value)?))
 }
 
 #[cfg(test)]
@@ -151,8 +176,7 @@ mod tests {
     #[test]
     fn claims_have_their_names_and_their_order() {
         let (header, claims) = parts(Dataplane { mesh: "default".into(), ..Dataplane::default() });
-        let header: serde_json::Value = serde_json::from_str(&header).unwrap();
-        assert_eq!(header, serde_json::json!({"alg": "RS256", "kid": "3", "typ": "JWT"}));
+        assert_eq!(header, r#"{"alg":"RS256","kid":"3","typ":"JWT"}"#);
         assert_eq!(
             claims,
             r#"{"Name":"","Mesh":"default","Tags":{},"Type":"","Workload":"","exp":1000003605,"nbf":1000000000,"iat":1000000000,"jti":"00000000-0000-0000-0000-000000000000"}"#

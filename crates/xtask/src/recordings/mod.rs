@@ -7,6 +7,7 @@ mod config;
 mod kds;
 mod kumactl;
 mod rest;
+mod tokens;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -87,6 +88,7 @@ fn imports(from: &Path) -> Result<Vec<Import>> {
     imports.extend(kds::imports(&from.join("kds"))?);
     imports.extend(kumactl::imports(&from.join("kumactl"))?);
     imports.extend(config::imports(from)?);
+    imports.extend(tokens::imports(&from.join("rest"))?);
     Ok(imports)
 }
 
