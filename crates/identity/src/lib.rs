@@ -1,8 +1,11 @@
-//! Who is who: callers of the API and what they may do, tokens and the keys that sign them.
+//! Who is who: callers of the API and what they may do, tokens and the keys that sign them, TLS certificates, certificate
+//! authorities.
 
 pub mod access;
+pub mod ca;
 pub mod caller;
 pub mod signing_key;
+pub mod tls;
 pub mod token;
 pub mod user;
 

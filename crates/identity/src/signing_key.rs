@@ -113,8 +113,12 @@ impl SigningKey {
     /// # Errors
     /// The cryptographic library failed.
     pub fn generate(serial: u64) -> Result<Self, KeyError> {
+        Self::generate_of(KeySize::Rsa2048, serial)
+    }
+
+    pub(crate) fn generate_of(size: KeySize, serial: u64) -> Result<Self, KeyError> {
         let failed = |_| KeyError::Generation("the cryptographic library refused".to_owned());
-        let pair = KeyPair::generate(KeySize::Rsa2048).map_err(failed)?;
+        let pair = KeyPair::generate(size).map_err(failed)?;
         let pkcs8 = pair.as_der().map_err(failed)?;
         let pkcs1 = pkcs1_of(pkcs8.as_ref()).map_err(KeyError::Generation)?;
         Ok(Self { serial, pkcs1 })
@@ -158,7 +162,7 @@ impl SigningKey {
 
     /// `RSA PRIVATE KEY`.
     pub fn private_pem(&self) -> String {
-        pem::encode_config(&pem::Pem::new(PRIVATE, self.pkcs1.clone()), unix_lines())
+        to_pem(PRIVATE, &self.pkcs1)
     }
 
     /// `RSA PUBLIC KEY`.
@@ -166,13 +170,12 @@ impl SigningKey {
     /// # Errors
     /// The key is damaged.
     pub fn public_pem(&self) -> Result<String, String> {
-        Ok(pem::encode_config(&pem::Pem::new(PUBLIC, self.public_der()?), unix_lines()))
+        Ok(to_pem(PUBLIC, &self.public_der()?))
     }
 
     /// The secret that keeps it.
     pub fn to_secret(&self, purpose: &Purpose) -> Resource {
-        let data = Secret { data: Some(self.private_pem().into_bytes()) };
-        Resource::new(purpose.key(self.serial), Labels::default(), Payload::from_message(&data))
+        to_secret(purpose.key(self.serial), self.private_pem())
     }
 
     pub(crate) fn private_der(&self) -> &[u8] {
@@ -182,6 +185,17 @@ impl SigningKey {
     pub(crate) fn public_der(&self) -> Result<Vec<u8>, String> {
         Ok(pair_of(&self.pkcs1)?.public_key().as_ref().to_vec())
     }
+}
+
+/// A secret that is not stored yet.
+pub(crate) fn to_secret(key: Key, data: String) -> Resource {
+    let data = Secret { data: Some(data.into_bytes()) };
+    Resource::new(key, Labels::default(), Payload::from_message(&data))
+}
+
+/// PEM with the line ends that everybody reads.
+pub(crate) fn to_pem(tag: &str, der: &[u8]) -> String {
+    pem::encode_config(&pem::Pem::new(tag, der), pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF))
 }
 
 /// Content of a secret.
@@ -217,10 +231,6 @@ fn pair_of(pkcs1: &[u8]) -> Result<KeyPair, String> {
 fn pkcs1_of(pkcs8: &[u8]) -> Result<Vec<u8>, String> {
     let info = pkcs8::PrivateKeyInfo::try_from(pkcs8).map_err(|error| error.to_string())?;
     Ok(info.private_key.to_vec())
-}
-
-fn unix_lines() -> pem::EncodeConfig {
-    pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF)
 }
 
 #[cfg(test)]
