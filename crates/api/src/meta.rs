@@ -108,16 +108,15 @@ pub(crate) fn global_insight(api: &Api) -> Response {
     reply::json(StatusCode::OK, &body)
 }
 
-/// Body of `/global-insights`: counts of the global-scoped kinds that have any, but for insights.
+/// Body of `/global-insights`: counts of the global-scoped kinds, but for insights.
 pub(crate) fn global_insights(api: &Api) -> Response {
     let configuration = api.configuration();
     let counted = |kind: &&Kind| {
         let info = kind.info();
         info.scope == Scope::Global && !matches!(info.access, Access::ControlPlanes | Access::Hidden)
     };
-    let counts = Kind::ALL.iter().filter(counted).map(|kind| (kind, configuration.count(*kind)));
-    let resources: Map<String, Value> =
-        counts.filter(|(_, n)| *n > 0).map(|(kind, n)| (kind.name().to_owned(), json!({"total": n}))).collect();
+    let count = |kind: &Kind| (kind.name().to_owned(), json!({"total": configuration.count(*kind)}));
+    let resources: Map<String, Value> = Kind::ALL.iter().filter(counted).map(count).collect();
     reply::json(StatusCode::OK, &json!({"type": "GlobalInsights", "creationTime": now(api), "resources": resources}))
 }
 

@@ -6,9 +6,10 @@ use serde_json::{Map, Value};
 
 use crate::filter::Filter;
 
-/// The overview of a resource: its meta without `kri`, its content, and its insight's content when there is one.
+/// The overview of a resource: its meta without `kri`, its content, and its insight's content.
 ///
-/// On a list with a filter on labels the insight has to carry the labels too, or it goes missing from the result.
+/// A single one shows an insight that does not exist as empty, a list leaves it out. On a list with a filter on labels
+/// the insight has to carry the labels too, or it goes missing from the result.
 pub fn of(resource: &Resource, insights: &Snapshot, filter: Option<&Filter>) -> Value {
     let Some((kind, _)) = resource.kind().info().insight else { return Value::Null };
     let key = Key::new(kind, &resource.meta.key.mesh, &resource.meta.key.name);
@@ -18,8 +19,10 @@ pub fn of(resource: &Resource, insights: &Snapshot, filter: Option<&Filter>) -> 
     object.insert("type".into(), format!("{}Overview", resource.kind()).into());
     object.shift_remove("kri");
     object.insert(member(resource.kind()), content(resource));
-    if let Some(insight) = insight {
-        object.insert(member(kind), content(insight));
+    match insight {
+        Some(insight) => drop(object.insert(member(kind), content(insight))),
+        None if filter.is_none() => drop(object.insert(member(kind), Value::Object(Map::new()))),
+        None => {}
     }
     Value::Object(object)
 }

@@ -237,10 +237,11 @@ impl Info {
     /// The display name of many, `Mesh HTTP Routes`.
     pub fn plural_display_name(&self) -> String {
         let one = self.display_name();
+        let is_vowel = |letter: char| "aeiou".contains(letter);
         match one.strip_suffix('y') {
-            Some(stem) => format!("{stem}ies"),
-            None if one.ends_with(['s', 'S', 'h']) => format!("{one}es"),
-            None => format!("{one}s"),
+            Some(stem) if !stem.ends_with(is_vowel) => format!("{stem}ies"),
+            _ if ["s", "S", "sh", "ch"].iter().any(|hiss| one.ends_with(hiss)) => format!("{one}es"),
+            _ => format!("{one}s"),
         }
     }
 }
@@ -462,5 +463,7 @@ mod tests {
         assert_eq!(plural(Kind::MeshLoadBalancingStrategy), "Mesh Load Balancing Strategies");
         assert_eq!(plural(Kind::MeshProxyPatch), "Mesh Proxy Patches");
         assert_eq!(plural(Kind::ZoneIngress), "Zone Ingresses");
+        assert_eq!(plural(Kind::MeshGateway), "Mesh Gateways");
+        assert_eq!(plural(Kind::MeshPassthrough), "Mesh Passthroughs");
     }
 }
