@@ -1,5 +1,7 @@
 //! `/config` of real control planes, made again from what they were started with.
 
+#![expect(clippy::unwrap_used, reason = "what helpers of a test cannot read fails the test")]
+
 use std::collections::HashMap;
 
 use config::{Effective, Host, Loader, Role};

@@ -98,10 +98,10 @@ impl Keys<'_> {
         let body = jsonwebtoken::decode::<Body<C>>(token, &key, &validation)?.claims;
         let expires = DateTime::from_timestamp(body.exp, 0).unwrap_or(DateTime::<Utc>::MAX_UTC);
         if expires <= now {
-            return Err(jsonwebtoken::errors::ErrorKind::ExpiredSignature.into()).map_err(VerifyError::Invalid);
+            return Err(VerifyError::Invalid(jsonwebtoken::errors::ErrorKind::ExpiredSignature.into()));
         }
         if body.nbf > now.timestamp() {
-            return Err(jsonwebtoken::errors::ErrorKind::ImmatureSignature.into()).map_err(VerifyError::Invalid);
+            return Err(VerifyError::Invalid(jsonwebtoken::errors::ErrorKind::ImmatureSignature.into()));
         }
         if self.is_revoked(purpose, &body.jti) {
             return Err(VerifyError::Revoked(body.jti));
