@@ -7,6 +7,7 @@ pub struct DataSource {
 /// Nested message and enum types in `DataSource`.
 pub mod data_source {
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
     pub enum Type {
         #[prost(string, tag = "1")]
         Secret(::prost::alloc::string::String),
@@ -363,6 +364,7 @@ pub mod inter_cp_ping_service_server {
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct Secret {
     #[prost(message, optional, tag = "1")]
     pub data: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
