@@ -6,6 +6,7 @@
 
 mod any;
 pub mod json;
+mod secrecy;
 
 pub use any::Any;
 pub use generated::{envoy, google, kuma};

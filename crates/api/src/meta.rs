@@ -75,7 +75,7 @@ fn cluster_id(api: &Api) -> String {
 /// Body of `/config`: compact, one line.
 pub(crate) fn config(api: &Api, call: &Call) -> Result<Response, Problem> {
     if !api.settings.access.control_plane_metadata.allows(&call.user) {
-        let detail = format!("user \"{}\" cannot access control plane metadata", call.user);
+        let detail = format!("user \"{}\" cannot access control-plane metadata", call.user);
         return Err(Problem::access_denied(detail));
     }
     Ok(reply::with_type(StatusCode::OK, "application/json", api.settings.config.to_string()))

@@ -144,6 +144,8 @@ fn compile(descriptors: &FileDescriptorSet, out: &Path) -> Result<()> {
         .btree_map(["."])
         .bytes([".kuma.mesh"])
         .disable_comments(["."])
+        .skip_debug([".kuma.system.v1alpha1.Secret"])
+        .type_attribute(".kuma.system.v1alpha1.DataSource.type", QUIET.trim_end())
         .enable_type_names()
         .type_name_domain(["."], "type.googleapis.com")
         .extern_path(".google.protobuf.Any", "crate::any::Any")
@@ -155,11 +157,28 @@ fn compile(descriptors: &FileDescriptorSet, out: &Path) -> Result<()> {
         .context("code generation failed")
 }
 
+/// The attribute that keeps a oneof from printing its content. The generator can only put it before the derive that it
+/// belongs to, where the compiler does not take it.
+const QUIET: &str = "#[prost(skip_debug)]\n";
+
+fn quiet_after_derive(generated: &str) -> String {
+    let mut lines = generated.split_inclusive('\n');
+    let mut text = String::with_capacity(generated.len());
+    while let Some(line) = lines.next() {
+        let derive = (line.trim_start() == QUIET).then(|| lines.next()).flatten();
+        text.extend(derive.filter(|derive| derive.trim_start().starts_with("#[derive")));
+        text.push_str(line);
+        text.extend(derive.filter(|derive| !derive.trim_start().starts_with("#[derive")));
+    }
+    text
+}
+
 fn read_all(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        files.insert(entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?);
+        let generated = fs::read_to_string(entry.path())?;
+        files.insert(entry.file_name().to_string_lossy().into_owned(), quiet_after_derive(&generated).into_bytes());
     }
     Ok(files)
 }
