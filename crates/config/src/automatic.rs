@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::effective::{Effective, Source};
+use crate::key::Role;
 use crate::value::Value;
 
 /// Name of the certificate in the work directory.
@@ -24,12 +25,20 @@ pub struct Host {
 }
 
 impl Effective {
-    /// Fills in what is empty: work directory, certificate files there, proxy authentication, ports and addresses that
+    /// Fills in what is empty: work directory, database and certificate files there, proxy authentication, ports and addresses that
     /// follow from others. Whether the certificate exists is the caller's business.
     pub fn fill_in(&mut self, host: &Host) {
         if self.text("general.workDir").is_empty() {
             let folder = host.home.as_deref().unwrap_or(Path::new(".")).join(".kuma");
             self.fill("general.workDir", &folder.to_string_lossy());
+        }
+        if self.text("store.type") == "sqlite" {
+            let file = match self.role() {
+                Role::Global => "global.db".to_owned(),
+                Role::Zone => format!("zone-{}.db", self.text("multizone.zone.name")),
+            };
+            let folder = PathBuf::from(self.text("general.workDir"));
+            self.fill("store.sqlite.path", &folder.join(file).to_string_lossy());
         }
         if self.text("general.tlsCertFile").is_empty() {
             let folder = PathBuf::from(self.text("general.workDir"));
@@ -86,7 +95,7 @@ impl Effective {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Loader, Role};
+    use crate::Loader;
 
     fn filled(sets: &[&str]) -> Effective {
         let loader = sets.iter().fold(Loader::new(Role::Zone), |loader, set| loader.set(set));
@@ -101,6 +110,7 @@ mod tests {
         assert!(effective.certificate_is_automatic());
         for (path, text) in [
             ("general.workDir", "/home/k/.kuma"),
+            ("store.sqlite.path", "/home/k/.kuma/zone-default.db"),
             ("apiServer.https.tlsCertFile", "/home/k/.kuma/kuma-cp.crt"),
             ("diagnostics.tlsKeyFile", "/home/k/.kuma/kuma-cp.key"),
             ("dpServer.authn.dpProxy.type", "dpToken"),

@@ -111,8 +111,13 @@ impl Effective {
         }
     }
 
+    /// Value of a key that is on or off; off for other keys.
+    pub fn flag(&self, path: &str) -> bool {
+        self.setting(path).value == Value::Bool(true)
+    }
+
     /// Value of a key that holds a number; 0 for other keys.
-    pub(crate) fn number(&self, path: &str) -> i128 {
+    pub fn number(&self, path: &str) -> i128 {
         match &self.setting(path).value {
             Value::Int(number) => (*number).into(),
             Value::Uint(number) => (*number).into(),
@@ -121,7 +126,7 @@ impl Effective {
     }
 
     /// Value of a key that holds a span of time; none for other keys.
-    pub(crate) fn duration(&self, path: &str) -> GoDuration {
+    pub fn duration(&self, path: &str) -> GoDuration {
         match &self.setting(path).value {
             Value::Duration(duration) => *duration,
             _ => GoDuration::ZERO,
@@ -129,7 +134,7 @@ impl Effective {
     }
 
     /// Value of a key that holds a list of texts; empty for other keys.
-    pub(crate) fn texts(&self, path: &str) -> &[String] {
+    pub fn texts(&self, path: &str) -> &[String] {
         match &self.setting(path).value {
             Value::Texts(texts) => texts,
             _ => &[],
@@ -146,6 +151,21 @@ impl Effective {
     pub fn typed<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         let read = self.settings.iter().filter(|setting| setting.key.read_by(self.role));
         serde_json::from_value(tree(read.map(|setting| (setting.key.path, Some(setting.value.json())))))
+    }
+
+    /// The settings below a path that this role reads, as a struct: `store`, `apiServer.https`.
+    ///
+    /// Declared as for [`Effective::typed`]. What only one role reads is an `Option`.
+    ///
+    /// # Errors
+    /// As [`Effective::typed`].
+    pub fn section<T: DeserializeOwned>(&self, path: &str) -> Result<T, serde_json::Error> {
+        let read = self.settings.iter().filter(|setting| setting.key.read_by(self.role));
+        let below = read.filter_map(|setting| {
+            let rest = setting.key.path.strip_prefix(path)?.strip_prefix('.')?;
+            Some((rest, Some(setting.value.json())))
+        });
+        serde_json::from_value(tree(below))
     }
 
     /// The document that Kuma serves as `/config` and sends to the global: Kuma's keys in Kuma's order, compact, secrets

@@ -14,6 +14,7 @@
 //! ```
 
 mod automatic;
+pub mod cli;
 mod effective;
 mod file;
 mod key;
