@@ -12,6 +12,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -121,7 +122,11 @@ pub async fn listen(address: SocketAddr, server: &str, key: &str) -> Result<TcpL
 /// It cannot be created, or a file cannot be created in it.
 pub fn writable_folder(folder: &Path, key: &str) -> Result<(), Fatal> {
     let probe = folder.join(format!(".probe-{}", std::process::id()));
-    std::fs::create_dir_all(folder)
+    // Secrets will lie there.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
         .and_then(|()| std::fs::write(&probe, b""))
         .and_then(|()| std::fs::remove_file(&probe))
         .map_err(|error| {

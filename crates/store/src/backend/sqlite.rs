@@ -3,6 +3,7 @@
 //! The configuration's connection syncs the log before a commit returns (`synchronous=FULL`); the insights' does not
 //! (NORMAL), so a power cut may lose the last of them, never tear one.
 
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,8 +52,11 @@ impl Sqlite {
     /// Opens a file, creating it and its folder when missing.
     pub(crate) async fn open(path: &Path, max_pages: Option<u32>) -> Result<Self, OpenError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|source| OpenError::Folder { path: folder.to_owned(), source })?;
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.map_err(|source| OpenError::Folder { path: folder.to_owned(), source })?;
         }
+        // For its owner alone: secrets are in it. If it cannot be made, the next step says why.
+        let _ = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
         let mut options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
