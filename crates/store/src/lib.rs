@@ -13,6 +13,7 @@
 mod apply;
 mod backend;
 mod batch;
+mod configured;
 mod error;
 mod feed;
 mod lease;
