@@ -4,6 +4,8 @@
 pub mod access;
 pub mod ca;
 pub mod caller;
+mod configured;
+pub mod first_start;
 pub mod signing_key;
 pub mod tls;
 pub mod token;

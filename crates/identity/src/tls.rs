@@ -232,7 +232,7 @@ fn authorities(file: &Path) -> Result<RootCertStore, Fatal> {
     Ok(roots)
 }
 
-fn read(file: &Path, what: &str) -> Result<Vec<u8>, Fatal> {
+pub(crate) fn read(file: &Path, what: &str) -> Result<Vec<u8>, Fatal> {
     let unreadable = |error: io::Error| {
         Fatal::new(format!("cannot read the {what} \"{}\"", file.display()))
             .caused_by(error)
