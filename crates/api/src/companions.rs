@@ -8,11 +8,11 @@ use kds_proto::kuma::mesh::v1alpha1::Mesh;
 use model::spec::SpecError;
 use model::{Key, Kind, Resource, Snapshot, defaults};
 
-use crate::Api;
+use crate::NewMesh;
 
 /// Why a mesh cannot have what it needs.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CompanionError {
+pub enum CompanionError {
     /// A key could not be made.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -25,8 +25,11 @@ pub(crate) enum CompanionError {
 }
 
 /// Resources that are written together with this one: none, unless it is a mesh.
-pub(crate) async fn of(
-    api: &Api,
+///
+/// # Errors
+/// A key cannot be made, or the mesh does not decode.
+pub async fn of(
+    new_mesh: NewMesh,
     configuration: &Arc<Snapshot>,
     resource: &Resource,
     is_new: bool,
@@ -37,7 +40,7 @@ pub(crate) async fn of(
     let name = &resource.meta.key.name;
     let mesh = resource.spec.message::<Mesh>()?;
     let unwanted = &mesh.skip_creating_initial_policies;
-    let mut companions = defaults::mesh_policies(name, unwanted, api.settings.new_mesh.routing_resources)?;
+    let mut companions = defaults::mesh_policies(name, unwanted, new_mesh.routing_resources)?;
     companions.retain(|companion| configuration.get(&companion.meta.key).is_none());
     companions.extend(token_key(configuration, name).await?);
     Ok(companions)

@@ -10,9 +10,12 @@ use model::mode::Mode;
 use runtime::Clock;
 use store::Store;
 
-mod companions;
+pub mod companions;
+mod configured;
 mod edits;
 pub mod filter;
+pub mod first_start;
+pub mod insights;
 pub mod kinds;
 pub mod kubernetes;
 mod meta;
@@ -24,13 +27,15 @@ mod reply;
 mod resource;
 pub mod route;
 mod serve;
+mod servers;
 pub mod service_insight;
 mod tokens;
 mod write;
 
-pub use meta::Instance;
+pub use meta::{Instance, PRODUCT, VERSION};
 pub use problem::Problem;
 pub use serve::Tls;
+pub use servers::{Listeners, Servers, start};
 pub use service_insight::Addressing;
 
 /// How an API behaves.

@@ -34,6 +34,16 @@ pub struct Instance {
     pub own_version: String,
 }
 
+impl Instance {
+    /// This process, without a GUI.
+    pub fn of_this_process(own_version: &str) -> Self {
+        let hostname = runtime::host::name();
+        let suffix = uuid::Uuid::new_v4().simple().to_string();
+        let id = format!("{hostname}-{}", &suffix[..4]);
+        Self { id, hostname, gui: String::new(), own_version: own_version.to_owned() }
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Index<'a> {

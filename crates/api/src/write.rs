@@ -76,10 +76,11 @@ async fn with_companions(
     mut resource: Resource,
     stored: Option<&Arc<Resource>>,
 ) -> Result<Batch, Problem> {
-    let companions = companions::of(api, configuration, &resource, stored.is_none()).await.map_err(|error| {
-        tracing::error!(resource = %resource.meta.key, %error, "what comes with a new mesh could not be made");
-        Problem::internal("Failed to create a resource")
-    })?;
+    let companions =
+        companions::of(api.settings.new_mesh, configuration, &resource, stored.is_none()).await.map_err(|error| {
+            tracing::error!(resource = %resource.meta.key, %error, "what comes with a new mesh could not be made");
+            Problem::internal("Failed to create a resource")
+        })?;
     let batch = match stored {
         Some(stored) => {
             resource.meta.version = stored.meta.version;

@@ -1,0 +1,121 @@
+//! How the API behaves, out of the configuration (api-and-kumactl 5.2).
+
+use std::net::{IpAddr, SocketAddr};
+
+use config::Effective;
+use identity::tls::Files;
+use identity::{Access, Authentication};
+use model::mode::Mode;
+use runtime::Fatal;
+
+use crate::{Addressing, Instance, Issuers, Listeners, NewMesh, Settings};
+
+impl Settings {
+    /// The settings that a configuration asks for.
+    ///
+    /// # Errors
+    /// A public key cannot be read.
+    pub fn configured(effective: &Effective, mode: Mode, instance: Instance) -> Result<Self, Fatal> {
+        let unusable = |error| Fatal::new("cannot use the section access.static").caused_by(error);
+        Ok(Self {
+            mode,
+            read_only: effective.flag("apiServer.readOnly"),
+            unsafe_delete: effective.flag("store.unsafeDelete"),
+            skip_origin_check: effective.flag("multizone.zone.disableOriginLabelValidation"),
+            instance,
+            config: effective.document().into(),
+            addressing: Addressing {
+                domain: effective.text("dnsServer.domain").to_owned(),
+                port: port(effective, "dnsServer.serviceVipPort")?,
+            },
+            new_mesh: NewMesh::configured(effective),
+            issuers: Issuers {
+                dataplane: effective.flag("dpServer.authn.dpProxy.dpToken.enableIssuer"),
+                zone: effective.flag("dpServer.authn.zoneProxy.zoneToken.enableIssuer"),
+                user: effective.flag("apiServer.authn.tokens.enableIssuer"),
+            },
+            access: effective.section::<Access>("access.static").map_err(unusable)?,
+            authentication: Authentication::configured(effective)?,
+        })
+    }
+}
+
+impl NewMesh {
+    /// What a configuration gives to new meshes.
+    pub fn configured(effective: &Effective) -> Self {
+        Self { routing_resources: effective.flag("defaults.createMeshRoutingResources") }
+    }
+}
+
+impl Listeners {
+    /// Where the API listens.
+    ///
+    /// # Errors
+    /// An interface is no address of this machine's, or TLS is asked for in a way that cannot work.
+    pub fn configured(effective: &Effective) -> Result<Self, Fatal> {
+        let address = |server: &str| -> Result<Option<SocketAddr>, Fatal> {
+            if !effective.flag(&format!("{server}.enabled")) {
+                return Ok(None);
+            }
+            let (key, port) = (format!("{server}.interface"), port(effective, &format!("{server}.port"))?);
+            let interface: IpAddr = effective.text(&key).parse().map_err(|error| {
+                Fatal::new(format!("{key} is {:?}", effective.text(&key)))
+                    .caused_by(error)
+                    .remedy("set it to an address of this machine, or to 0.0.0.0 for all of them")
+            })?;
+            Ok(Some(SocketAddr::new(interface, port)))
+        };
+        let https = address("apiServer.https")?;
+        let https = https.map(|address| Ok((address, Files::of_the_api(effective)?))).transpose()?;
+        Ok(Self { http: address("apiServer.http")?, https })
+    }
+}
+
+fn port(effective: &Effective, key: &str) -> Result<u16, Fatal> {
+    let number = effective.number(key);
+    u16::try_from(number).map_err(|_| Fatal::new(format!("{key} must be in the range [0, 65535], found {number}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use config::{Host, Loader, Role};
+
+    use super::*;
+
+    fn effective(sets: &[&str]) -> Effective {
+        let mut effective =
+            sets.iter().fold(Loader::new(Role::Global), |loader, set| loader.set(set)).load().unwrap().effective;
+        effective.fill_in(&Host::default());
+        effective
+    }
+
+    #[test]
+    fn the_api_is_what_the_keys_say() {
+        let sets = [
+            "apiServer.readOnly=true",
+            "apiServer.authn.tokens.enableIssuer=false",
+            "defaults.createMeshRoutingResources=true",
+            "access.static.write.groups=mesh-system:unauthenticated",
+        ];
+        let settings =
+            Settings::configured(&effective(&sets), Mode::Global, Instance::of_this_process("0.1.0")).unwrap();
+        assert!(settings.read_only && !settings.unsafe_delete && settings.new_mesh.routing_resources);
+        assert!(!settings.issuers.user && settings.issuers.zone && settings.issuers.dataplane);
+        assert!(settings.access.write.allows(&identity::User::anonymous()));
+        assert!(settings.config.starts_with("{\"general\":"));
+        let Instance { id, hostname, .. } = settings.instance;
+        assert!(id.strip_prefix(&hostname).is_some_and(|suffix| suffix.len() == 5 && suffix.starts_with('-')), "{id}");
+    }
+
+    #[test]
+    fn listeners_can_be_moved_and_switched_off() {
+        let listeners = Listeners::configured(&effective(&[])).unwrap();
+        assert_eq!(listeners.http, Some("0.0.0.0:5681".parse().unwrap()));
+        assert_eq!(listeners.https.unwrap().0, "0.0.0.0:5682".parse().unwrap());
+        let moved = effective(&["apiServer.http.enabled=false", "apiServer.https.interface=::1"]);
+        let listeners = Listeners::configured(&moved).unwrap();
+        assert_eq!((listeners.http, listeners.https.unwrap().0), (None, "[::1]:5682".parse().unwrap()));
+        let error = Listeners::configured(&effective(&["apiServer.http.interface=eth0"])).unwrap_err().to_string();
+        assert!(error.starts_with("apiServer.http.interface is \"eth0\": "), "{error}");
+    }
+}
