@@ -107,9 +107,9 @@ impl Postgres {
             concat!(
                 "SELECT ",
                 columns!("labels::text"),
-                ", 0::bigint FROM {table} WHERE revision > $2 ",
+                ", 0::bigint FROM {table} WHERE revision > $2 AND revision <= $3 ",
                 "UNION ALL SELECT kind, mesh, name, 0, 0, 0, '', NULL, NULL, NULL, NULL, NULL, NULL, 1 ",
-                "FROM removals WHERE stream = $1 AND revision > $2 ",
+                "FROM removals WHERE stream = $1 AND revision > $2 AND revision <= $3 ",
                 "UNION ALL SELECT '', '', '', revision, horizon, 0, '', NULL, NULL, NULL, NULL, NULL, NULL, 2 ",
                 "FROM revisions WHERE stream = $1"
             ),
@@ -118,6 +118,9 @@ impl Postgres {
         let mut rows = sqlx::query_as::<_, ChangeRow>(AssertSqlSafe(text))
             .bind(stream.name())
             .bind(signed(after))
+            // No limit, yet it matters: of a range with two ends the planner expects little and takes the index, also
+            // when it knows nothing of the table. With one end it expects a third and reads everything.
+            .bind(i64::MAX)
             .fetch(&self.pool);
         let mut changes = Changes::default();
         while let Some(row) = rows.try_next().await.during("reading changes")? {
