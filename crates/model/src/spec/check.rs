@@ -1,7 +1,5 @@
 //! Checks that several kinds share, with the texts of api-and-kumactl 3.
 
-use std::collections::BTreeMap;
-
 use crate::duration::GoDuration;
 use crate::violation::{Path, Violations};
 
@@ -57,44 +55,4 @@ pub fn status_code(at: &Path, status: i32, found: &mut Violations) {
     if !(100..600).contains(&status) {
         found.add(at, "must be in inclusive range [100, 599]");
     }
-}
-
-/// What a map of tags is for, which decides the characters of its values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tags {
-    /// Tags that a proxy has.
-    OfDataplane,
-    /// Tags that proxies are selected with: `*` is any value.
-    Selector,
-}
-
-/// Adds what is wrong with names and values of tags, by name.
-pub fn tags(at: &Path, tags: &BTreeMap<String, String>, sort: Tags, found: &mut Violations) {
-    for (name, value) in tags {
-        let entry = at.key(name);
-        if name.is_empty() {
-            found.add(at, "tag name must be non-empty");
-        }
-        if !name.chars().all(|c| in_value(c) || c == '/') {
-            let reason = "tag name must consist of alphanumeric characters, dots, dashes, slashes and underscores";
-            found.add(&entry, reason);
-        }
-        if value.is_empty() {
-            found.add(&entry, "tag value must be non-empty");
-        }
-        match sort {
-            Tags::OfDataplane if !value.chars().all(in_value) => {
-                found.add(&entry, "tag value must consist of alphanumeric characters, dots, dashes and underscores");
-            }
-            Tags::Selector if value != "*" && !value.chars().all(|c| in_value(c) || c == '/') => {
-                let reason = r#"tag value must consist of alphanumeric characters, dots, dashes, slashes and underscores or be "*""#;
-                found.add(&entry, reason);
-            }
-            Tags::OfDataplane | Tags::Selector => {}
-        }
-    }
-}
-
-fn in_value(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':')
 }

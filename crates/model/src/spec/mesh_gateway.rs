@@ -9,8 +9,9 @@ use kds_proto::kuma::mesh::v1alpha1::mesh_gateway::{Conf, Listener};
 
 use crate::resource::Meta;
 use crate::spec::ProtoSpec;
-use crate::spec::address::{check_port, is_subdomain};
+use crate::spec::address::check_port;
 use crate::spec::tags::Rules;
+use crate::syntax::is_dns_1123_subdomain;
 use crate::violation::{Path, Violations};
 
 const EMPTY: &str = "cannot be empty";
@@ -66,8 +67,8 @@ fn check_hostname(at: &Path, hostname: &str, found: &mut Violations) {
         found.add(at, "must be at most 253 characters");
     }
     match hostname.strip_prefix("*.") {
-        Some(domain) if !is_subdomain(domain) => found.add(at, "invalid wildcard domain"),
-        None if !is_subdomain(hostname) => found.add(at, "invalid hostname"),
+        Some(domain) if !is_dns_1123_subdomain(domain) => found.add(at, "invalid wildcard domain"),
+        None if !is_dns_1123_subdomain(hostname) => found.add(at, "invalid hostname"),
         _ => {}
     }
 }

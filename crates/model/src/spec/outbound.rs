@@ -6,7 +6,8 @@ use kds_proto::kuma::mesh::v1alpha1::dataplane::networking::transparent_proxying
     ReachableBackendRef, ReachableBackends,
 };
 
-use crate::spec::address::{check_port, is_subdomain};
+use crate::name;
+use crate::spec::address::check_port;
 use crate::spec::formats::is_ip;
 use crate::spec::tags::Rules;
 use crate::violation::{Path, Violations};
@@ -57,8 +58,8 @@ fn check_reachable_backend(at: &Path, backend: &ReachableBackendRef, found: &mut
     let (has_name, has_namespace, has_labels) =
         (!backend.name.is_empty(), !backend.namespace.is_empty(), !backend.labels.is_empty());
     let name = at.field("name");
-    if has_name {
-        check_name(&name, &backend.name, found);
+    if let Some(reason) = name::check(&backend.name).filter(|_| has_name) {
+        found.add(&name, reason);
     }
     if !has_name && !has_namespace && !has_labels {
         found.add(&name, "name or labels are required");
@@ -74,16 +75,6 @@ fn check_reachable_backend(at: &Path, backend: &ReachableBackendRef, found: &mut
 fn check_kind(at: &Path, kind: &str, found: &mut Violations) {
     if !BACKENDS.contains(&kind) {
         found.add(at, format!("invalid value. Available values are: {}", BACKENDS.join(",")));
-    }
-}
-
-fn check_name(at: &Path, name: &str, found: &mut Violations) {
-    if name.len() > 253 {
-        found.add(at, "value length must less or equal 253");
-    } else if !is_subdomain(name) {
-        let reason = "invalid characters. A lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
-                      characters, '-' or '.', and must start and end with an alphanumeric character";
-        found.add(at, reason);
     }
 }
 

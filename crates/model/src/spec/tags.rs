@@ -71,23 +71,27 @@ impl Rules {
         }
     }
 
+    /// Tags of any number that a proxy has.
+    pub const OWN: Self = Self::new(Values::Own);
+    /// Tags of any number that proxies are selected with.
+    pub const SELECTING: Self = Self::new(Values::Selecting);
     /// Tags that something has, of which one must name its service.
-    pub const OF_SERVICE: Self = Self { service: true, ..Self::new(Values::Own) };
+    pub const OF_SERVICE: Self = Self { service: true, ..Self::OWN };
     /// Tags of an inbound, whose service tag [`crate::spec`] looks for elsewhere.
-    pub const OF_INBOUND: Self = Self { protocol: Protocol::Known, ..Self::new(Values::Own) };
+    pub const OF_INBOUND: Self = Self { protocol: Protocol::Known, ..Self::OWN };
     /// Tags of a service outside the mesh.
     pub const OF_EXTERNAL_SERVICE: Self = Self { protocol: Protocol::Known, ..Self::OF_SERVICE };
     /// Tags of a gateway's proxy.
     pub const OF_GATEWAY: Self = Self { protocol: Protocol::Tcp, ..Self::OF_SERVICE };
     /// Tags of a `MeshGateway` or one of its listeners: not those that proxies have a meaning for.
     pub const OF_LISTENER: Self =
-        Self { reserved: &[EXTERNAL_SERVICE_TAG, PROTOCOL_TAG, SERVICE_TAG, ZONE], ..Self::new(Values::Selecting) };
+        Self { reserved: &[EXTERNAL_SERVICE_TAG, PROTOCOL_TAG, SERVICE_TAG, ZONE], ..Self::SELECTING };
     /// A selector of any tags, at least one.
-    pub const ANY: Self = Self { at_least_one: true, ..Self::new(Values::Selecting) };
+    pub const ANY: Self = Self { at_least_one: true, ..Self::SELECTING };
     /// A selector that names a service, and perhaps more.
     pub const SERVICE: Self = Self { service: true, ..Self::ANY };
     /// A selector of a service and nothing else.
-    pub const SERVICE_ALONE: Self = Self { service: true, service_alone: true, ..Self::new(Values::Selecting) };
+    pub const SERVICE_ALONE: Self = Self { service: true, service_alone: true, ..Self::SELECTING };
     /// A selector of services that speak HTTP.
     pub const HTTP: Self = Self { protocol: Protocol::Http, ..Self::ANY };
 

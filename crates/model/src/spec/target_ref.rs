@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::labels;
 use crate::resource::Meta;
-use crate::spec::JsonSpec;
-use crate::spec::check::{self, Tags};
 use crate::spec::words::words;
+use crate::spec::{JsonSpec, check, tags};
 use crate::violation::{Path, Violations};
 
 words!(
@@ -320,7 +319,7 @@ impl Check<'_, '_> {
 
     fn mesh_subset(&mut self) {
         self.refuse(&["name", "mesh"]);
-        self.tags(Tags::OfDataplane);
+        self.tags(tags::Rules::OWN);
         self.refuse(&["labels", "namespace", "sectionName"]);
         self.proxy_types();
     }
@@ -351,7 +350,7 @@ impl Check<'_, '_> {
         self.require_name();
         self.name();
         self.refuse(&["mesh", "proxyTypes"]);
-        self.tags(Tags::Selector);
+        self.tags(tags::Rules::SELECTING);
         if self.target.kind == TargetKind::MeshGateway && !self.allowed.listener_tags {
             self.refuse(&["tags"]);
         }
@@ -412,9 +411,9 @@ impl Check<'_, '_> {
         }
     }
 
-    fn tags(&mut self, sort: Tags) {
+    fn tags(&mut self, rules: tags::Rules) {
         if let Some(tags) = &self.target.tags {
-            check::tags(&self.at.field("tags"), tags, sort, self.found);
+            rules.check(&self.at.field("tags"), tags, self.found);
         }
     }
 
