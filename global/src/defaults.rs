@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use api::first_start::{self, create_missing};
+use chrono::{DateTime, Utc};
 use identity::first_start::{Internal, admin_token, missing_signing_key, missing_user_credentials};
 use identity::signing_key::Purpose;
 use model::{Resource, Snapshot, defaults};
@@ -47,7 +48,8 @@ async fn missing(wanted: Defaults, stored: Arc<Snapshot>, clock: Clock) -> Resul
     let of_users = spawn_blocking(move || missing_user_credentials(&of_users, wanted.admin_token, Uuid::new_v4(), now));
     let of_zones = spawn_blocking(move || missing_signing_key(&of_zones, &Purpose::Zone));
     let of_instances = spawn_blocking(move || Internal::Instances.missing(&of_instances, now));
-    let mesh = if wanted.mesh && wanted.tenant_resources { default_mesh(wanted, &stored).await? } else { Vec::new() };
+    let mesh =
+        if wanted.mesh && wanted.tenant_resources { default_mesh(wanted, &stored, now).await? } else { Vec::new() };
 
     let mut resources = mesh;
     if wanted.tenant_resources {
@@ -63,12 +65,12 @@ async fn missing(wanted: Defaults, stored: Arc<Snapshot>, clock: Clock) -> Resul
 }
 
 /// The mesh and what comes with it; nothing when it exists.
-async fn default_mesh(wanted: Defaults, stored: &Arc<Snapshot>) -> Result<Vec<Resource>> {
+async fn default_mesh(wanted: Defaults, stored: &Arc<Snapshot>, now: DateTime<Utc>) -> Result<Vec<Resource>> {
     let mesh = first_start::default_mesh();
     if stored.get(&mesh.meta.key).is_some() {
         return Ok(Vec::new());
     }
-    let companions = api::companions::of(wanted.new_mesh, stored, &mesh, true).await?;
+    let companions = api::companions::of(wanted.new_mesh, stored, &mesh, true, now).await?;
     Ok(std::iter::once(mesh).chain(companions).collect())
 }
 

@@ -14,10 +14,11 @@ use model::{Key, Kind, Resource, Snapshot, insight};
 use serde::Serialize;
 use store::{ApplyError, Batch};
 
+use crate::companions::{self, CompanionError};
 use crate::problem::Problem;
 use crate::resource::{check_access, key_of};
 use crate::serve::Call;
-use crate::{Api, companions, edits, reply};
+use crate::{Api, edits, reply};
 
 const DELETE: &str = "Could not delete a resource";
 
@@ -76,11 +77,18 @@ async fn with_companions(
     mut resource: Resource,
     stored: Option<&Arc<Resource>>,
 ) -> Result<Batch, Problem> {
-    let companions =
-        companions::of(api.settings.new_mesh, configuration, &resource, stored.is_none()).await.map_err(|error| {
+    let (new_mesh, now) = (api.settings.new_mesh, api.clock.now());
+    let companions = companions::of(new_mesh, configuration, &resource, stored.is_none(), now).await;
+    let companions = companions.map_err(|error| match error {
+        CompanionError::Authority { position, cause } => {
+            let field = format!("mtls.backends[{position}].conf");
+            Problem::invalid_field("Failed to create a resource", &field, cause.to_string())
+        }
+        error => {
             tracing::error!(resource = %resource.meta.key, %error, "what comes with a new mesh could not be made");
             Problem::internal("Failed to create a resource")
-        })?;
+        }
+    })?;
     let batch = match stored {
         Some(stored) => {
             resource.meta.version = stored.meta.version;
