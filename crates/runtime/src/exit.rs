@@ -16,7 +16,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// How a run of the program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ fn error_line(error: &anyhow::Error) -> String {
 /// # Errors
 /// The address is taken, not of this machine, or needs more rights.
 pub async fn listen(address: SocketAddr, server: &str, key: &str) -> Result<TcpListener, Fatal> {
-    TcpListener::bind(address).await.map_err(|error| {
+    bind(address).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::AddrInUse => format!("stop the program that uses it or set {key} to a free port"),
             io::ErrorKind::PermissionDenied => format!("set {key} to a port above 1023 or give the program the right"),
@@ -114,6 +114,18 @@ pub async fn listen(address: SocketAddr, server: &str, key: &str) -> Result<TcpL
         };
         Fatal::new(format!("cannot listen on {address} for the {server}")).caused_by(error).remedy(remedy)
     })
+}
+
+/// Connections that wait to be accepted; the system has a limit of its own (`net.core.somaxconn`). The 128 of the
+/// standard library are full in a moment when thousands of clients come back at once, and who finds it full waits for
+/// a second at least.
+const BACKLOG: u32 = 4096;
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Makes sure that a folder exists and can be written to; `key` names the setting that chose it.

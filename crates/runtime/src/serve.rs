@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -27,7 +28,7 @@ pub struct Limits {
     pub connections: usize,
     /// For a TLS handshake.
     pub handshake: Duration,
-    /// For the head of an HTTP/1 request, counted from the end of the one before it.
+    /// For the head of an HTTP/1 request, counted from the end of the one before it, and for the first of HTTP/2.
     pub head: Duration,
     /// Bytes of a request's head.
     pub head_size: usize,
@@ -120,7 +121,10 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let asked = Arc::new(AtomicBool::new(false));
+        let asks = Arc::clone(&asked);
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+            asks.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(ConnectInfo(peer));
             if let Some(certificates) = &certificates {
                 request.extensions_mut().insert(certificates.clone());
@@ -135,6 +139,10 @@ impl Server {
             () = self.guard.closing() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
+            }
+            () = silence(&asked, self.limits.head) => {
+                tracing::debug!(%peer, "connection closed: it asked for nothing");
+                return;
             }
         };
         if let Err(error) = result {
@@ -156,6 +164,15 @@ impl Server {
             .max_concurrent_streams(self.limits.streams)
             .max_header_list_size(u32::try_from(self.limits.head_size).unwrap_or(u32::MAX));
         builder
+    }
+}
+
+/// Ends after a length of time if nothing has been asked by then. Hyper's own timer starts only once a client has shown
+/// which version of HTTP it speaks.
+async fn silence(asked: &AtomicBool, limit: Duration) {
+    tokio::time::sleep(limit).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }
 
@@ -212,9 +229,11 @@ mod tests {
     #[tokio::test]
     async fn a_slow_head_is_cut_off() {
         let (address, _drain) = start(Limits { head: Duration::from_millis(50), ..Limits::default() }).await;
-        let slow = send(address, "GET /who HTTP/1.1\r\nhost:").await;
-        let ended = tokio::time::timeout(Duration::from_secs(5), answer(slow)).await;
-        assert!(ended.is_ok(), "a client that never finishes its head holds the connection");
+        for begun in ["GET /who HTTP/1.1\r\nhost:", "GET /w", "", "PRI * HTTP/2.0\r\n"] {
+            let slow = send(address, begun).await;
+            let ended = tokio::time::timeout(Duration::from_secs(5), answer(slow)).await;
+            assert!(ended.is_ok(), "a client that sends only {begun:?} holds the connection");
+        }
     }
 
     #[tokio::test]
