@@ -8,7 +8,7 @@ use identity::{Access, Authentication};
 use model::mode::Mode;
 use runtime::Fatal;
 
-use crate::{Addressing, Instance, Issuers, Listeners, NewMesh, Settings};
+use crate::{Addressing, Audit, Instance, Issuers, Limits, Listeners, Metrics, NewMesh, Settings, audit};
 
 impl Settings {
     /// The settings that a configuration asks for.
@@ -17,6 +17,7 @@ impl Settings {
     /// A public key cannot be read.
     pub fn configured(effective: &Effective, mode: Mode, instance: Instance) -> Result<Self, Fatal> {
         let unusable = |error| Fatal::new("cannot use the section access.static").caused_by(error);
+        let metrics = Metrics::default();
         Ok(Self {
             mode,
             read_only: effective.flag("apiServer.readOnly"),
@@ -36,8 +37,29 @@ impl Settings {
             },
             access: effective.section::<Access>("access.static").map_err(unusable)?,
             authentication: Authentication::configured(effective)?,
+            limits: Limits::default(),
+            audit: audit(effective, &metrics)?,
+            metrics,
         })
     }
+}
+
+/// The audit log, if a file is named for it.
+fn audit(effective: &Effective, metrics: &Metrics) -> Result<Option<Audit>, Fatal> {
+    let path = effective.text("apiServer.audit.path");
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let settings = audit::Settings {
+        path: path.into(),
+        max_bytes: u64::try_from(effective.number("apiServer.audit.maxSizeMegabytes")).unwrap_or(0).max(1) * 1_000_000,
+        max_files: u32::try_from(effective.number("apiServer.audit.maxFiles")).unwrap_or(u32::MAX),
+    };
+    let audit = Audit::open(&settings, metrics).map_err(|error| {
+        let remedy = "give the program the right or set apiServer.audit.path to another file";
+        Fatal::new("cannot keep the audit log").caused_by(error).remedy(remedy)
+    })?;
+    Ok(Some(audit))
 }
 
 impl NewMesh {
@@ -105,6 +127,19 @@ mod tests {
         assert!(settings.config.starts_with("{\"general\":"));
         let Instance { id, hostname, .. } = settings.instance;
         assert!(id.strip_prefix(&hostname).is_some_and(|suffix| suffix.len() == 5 && suffix.starts_with('-')), "{id}");
+    }
+
+    #[test]
+    fn the_audit_log_is_off_until_a_file_is_named() {
+        let audit = |sets: &[&str]| audit(&effective(sets), &Metrics::default());
+        assert!(audit(&[]).unwrap().is_none());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        assert!(audit(&[&format!("apiServer.audit.path={}", path.display())]).unwrap().is_some());
+        assert!(path.exists());
+        let refused = audit(&[&format!("apiServer.audit.path={}/x", path.display())]).unwrap_err().to_string();
+        assert!(refused.starts_with("cannot keep the audit log: cannot write the audit log: "), "{refused}");
+        assert!(refused.ends_with("set apiServer.audit.path to another file"), "{refused}");
     }
 
     #[test]

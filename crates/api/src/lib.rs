@@ -10,6 +10,7 @@ use model::mode::Mode;
 use runtime::Clock;
 use store::Store;
 
+pub mod audit;
 pub mod companions;
 mod configured;
 mod edits;
@@ -18,9 +19,12 @@ pub mod first_start;
 pub mod insights;
 pub mod kinds;
 pub mod kubernetes;
+pub mod limits;
 mod meta;
+mod metrics;
 pub mod openapi;
 mod overview;
+mod precondition;
 pub mod problem;
 pub mod query;
 mod reply;
@@ -32,7 +36,10 @@ pub mod service_insight;
 mod tokens;
 mod write;
 
+pub use audit::Audit;
+pub use limits::Limits;
 pub use meta::{Instance, PRODUCT, VERSION};
+pub use metrics::Metrics;
 pub use problem::Problem;
 pub use serve::Tls;
 pub use servers::{Listeners, Servers, start};
@@ -63,6 +70,12 @@ pub struct Settings {
     pub access: identity::Access,
     /// Who the callers are.
     pub authentication: identity::Authentication,
+    /// What requests may take.
+    pub limits: Limits,
+    /// Where writes are told of; nowhere by default.
+    pub audit: Option<Audit>,
+    /// What is counted; the program registers them.
+    pub metrics: Metrics,
 }
 
 /// What a new mesh gets beside itself.
@@ -95,9 +108,11 @@ pub(crate) struct Api {
     pub settings: Settings,
     pub store: Store,
     pub clock: Clock,
+    pub places: limits::Places,
 }
 
 /// The API as a service; [`runtime::serve`] gives it listeners and limits.
 pub fn router(settings: Settings, store: Store, clock: Clock) -> Router {
-    serve::router(Arc::new(Api { settings, store, clock }))
+    let places = limits::Places::new(settings.limits.concurrent);
+    serve::router(Arc::new(Api { settings, store, clock, places }))
 }

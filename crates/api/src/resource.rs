@@ -15,7 +15,7 @@ use crate::filter::{self, Filter};
 use crate::problem::Problem;
 use crate::query::{self, Page, Paged};
 use crate::serve::Call;
-use crate::{Api, kubernetes, overview, reply, service_insight};
+use crate::{Api, kubernetes, overview, precondition, reply, service_insight};
 
 const RETRIEVE_ONE: &str = "Could not retrieve a resource";
 
@@ -63,7 +63,7 @@ pub(crate) fn one(api: &Api, call: &Call, kind: Kind) -> Result<Response, Proble
     }
     let snapshot = snapshot_of(api, kind);
     let resource = snapshot.get(&key).ok_or_else(|| Problem::not_found(RETRIEVE_ONE))?;
-    formatted(call, resource)
+    Ok(precondition::tagged(formatted(call, resource)?, resource))
 }
 
 /// `GET` of one overview.

@@ -1,4 +1,4 @@
-//! A request on its way to its handler: method, formats, identity, access.
+//! A request on its way to its handler: method, formats, identity, limits, and what is told of it afterwards.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -7,22 +7,20 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequestParts, Path, Request};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, LOCATION};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use identity::User;
 use model::Snapshot;
 
+use crate::precondition::Precondition;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::route::{self, Operation, Route};
-use crate::{Api, kinds, meta, openapi, reply, resource, tokens, write};
-
-/// Largest body that a request may have, in bytes. The store of a resource has the same bound.
-pub const MAX_BODY: usize = 10 << 20;
+use crate::{Api, audit, kinds, limits, meta, openapi, reply, resource, tokens, write};
 
 /// What a handler knows of its request.
 pub(crate) struct Call {
@@ -36,6 +34,8 @@ pub(crate) struct Call {
     pub origin: String,
     /// Path as the client wrote it.
     pub path: String,
+    /// What must be stored for a write to be made.
+    pub precondition: Precondition,
     /// Who calls.
     pub user: User,
 }
@@ -72,32 +72,95 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         }
         router = router.route(&template, handler);
     }
-    router.fallback(|| async { reply::plain(StatusCode::NOT_FOUND, "404: Page Not Found") })
+    router.fallback(move |request: Request| {
+        let measured = api.settings.metrics.begin("none", request.method(), &api.clock);
+        measured.answered(StatusCode::NOT_FOUND);
+        async { reply::plain(StatusCode::NOT_FOUND, "404: Page Not Found") }
+    })
 }
 
 async fn answer(api: Arc<Api>, route: Arc<Route>, request: Request) -> Response {
-    let (mut parts, body) = request.into_parts();
-    if let Some(refusal) = refused_by_router(&route, &parts) {
-        return refusal;
+    let (parts, body) = request.into_parts();
+    let measured = api.settings.metrics.begin(&route.template, &parts.method, &api.clock);
+    let mut response = match refused_by_router(&route, &parts) {
+        Some(refusal) => refusal,
+        None if parts.method == Method::GET => attend(&api, &route, parts, body).await.into_response(),
+        // A write goes on when its caller hangs up: so its end is in the audit log whatever happens.
+        None => {
+            let (api, route) = (Arc::clone(&api), Arc::clone(&route));
+            let task = tokio::spawn(async move { attend(&api, &route, parts, body).await });
+            task.await
+                .unwrap_or_else(|error| {
+                    tracing::error!(%error, "the task of a request died");
+                    Err(Problem::internal("Internal Server Error"))
+                })
+                .into_response()
+        }
+    };
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    let user = match caller(&api, &route, &parts) {
-        Ok(user) => user,
-        Err(problem) => return axum::response::IntoResponse::into_response(problem),
-    };
-    let names = Path::<HashMap<String, String>>::from_request_parts(&mut parts, &()).await;
-    let call = Call {
-        names: names.map(|Path(names)| names).unwrap_or_default(),
-        query: Query::parse(parts.uri.query()),
-        origin: origin(&parts),
-        path: parts.uri.path().to_owned(),
-        route,
-        user,
-    };
-    let answered = handle(&api, &call, &parts.method, body).await;
-    answered.unwrap_or_else(axum::response::IntoResponse::into_response)
+    measured.answered(response.status());
+    response
 }
 
-async fn handle(api: &Arc<Api>, call: &Call, method: &Method, body: Body) -> Result<Response, Problem> {
+/// A request that has a handler, from its identity to its line in the audit log.
+async fn attend(api: &Arc<Api>, route: &Arc<Route>, mut parts: Parts, body: Body) -> Result<Response, Problem> {
+    let names = Path::<HashMap<String, String>>::from_request_parts(&mut parts, &()).await;
+    let names = names.map(|Path(names)| names).unwrap_or_default();
+    let entry = || audit::Entry::of(route.operation, &parts.method, &names, peer(&parts), api.clock.now());
+    let mut entry = api.settings.audit.as_ref().and_then(|audit| Some((audit, entry()?)));
+    let answered = match caller(api, route, &parts) {
+        Ok(user) => {
+            if let Some((_, entry)) = &mut entry {
+                entry.by(&user);
+            }
+            let call = Call {
+                names,
+                query: Query::parse(parts.uri.query()),
+                origin: origin(&parts),
+                path: parts.uri.path().to_owned(),
+                precondition: Precondition::of(&parts.headers),
+                route: Arc::clone(route),
+                user,
+            };
+            work(api, &call, &parts.method, body).await
+        }
+        Err(problem) => Err(problem),
+    };
+    if let Some((audit, mut entry)) = entry {
+        entry.ended(&answered);
+        audit.record(&entry).await;
+    }
+    answered
+}
+
+/// Reads the body and works on the request, each within its limits.
+async fn work(api: &Arc<Api>, call: &Call, method: &Method, body: Body) -> Result<Response, Problem> {
+    let (limits, metrics) = (&api.settings.limits, &api.settings.metrics);
+    let max = match call.route.operation {
+        Operation::One(kind) if *method == Method::PUT => {
+            // Who may not write does not get to send megabytes either.
+            write::admit(api, call, kind)?;
+            limits::MAX_BODY
+        }
+        Operation::IssueToken(_) => limits::MAX_TOKEN_REQUEST,
+        _ => 0,
+    };
+    let body = if max == 0 { Ok(Bytes::new()) } else { limits::read(body, max, &api.clock, limits.body).await };
+    let body = body.inspect_err(|problem| match problem.status {
+        StatusCode::PAYLOAD_TOO_LARGE => metrics.refused("body-size"),
+        StatusCode::REQUEST_TIMEOUT => metrics.refused("body-time"),
+        _ => {}
+    })?;
+    let _place = api.places.take().inspect_err(|_| metrics.refused("concurrent"))?;
+    api.clock.timeout(limits.work, handle(api, call, method, body)).await.unwrap_or_else(|| {
+        metrics.refused("work-time");
+        Err(limits::too_slow(limits.work))
+    })
+}
+
+async fn handle(api: &Arc<Api>, call: &Call, method: &Method, body: Bytes) -> Result<Response, Problem> {
     match call.route.operation {
         Operation::Index => Ok(meta::index(api)),
         Operation::Config => meta::config(api, call),
@@ -111,14 +174,14 @@ async fn handle(api: &Arc<Api>, call: &Call, method: &Method, body: Body) -> Res
         Operation::GlobalInsight => Ok(meta::global_insight(api)),
         Operation::GlobalInsights => Ok(meta::global_insights(api)),
         Operation::ByIdentifier => resource::by_identifier(api, call),
-        Operation::IssueToken(of) => tokens::issue(api, call, of, read(body).await?).await,
+        Operation::IssueToken(of) => tokens::issue(api, call, of, body).await,
         Operation::Gui => Ok(gui(call)),
         Operation::OpenApi => Ok(reply::json(StatusCode::OK, &openapi::document())),
         Operation::List(kind) => resource::list(api, call, kind),
         Operation::ListOverviews(kind) => resource::list_overviews(api, call, kind),
         Operation::Overview(kind) => resource::overview(api, call, kind),
         Operation::One(kind) => match *method {
-            Method::PUT => write::put(api, call, kind, read(body).await?).await,
+            Method::PUT => write::put(api, call, kind, body).await,
             Method::DELETE => write::delete(api, call, kind).await,
             _ => resource::one(api, call, kind),
         },
@@ -167,12 +230,15 @@ fn caller(api: &Api, route: &Route, parts: &Parts) -> Result<User, Problem> {
     if route.operation.is_open() {
         return Ok(User::anonymous());
     }
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
-    let facts = identity::RequestFacts { peer, host: host(parts), headers: &parts.headers };
+    let facts = identity::RequestFacts { peer: peer(parts), host: host(parts), headers: &parts.headers };
     api.settings.authentication.caller(&facts, &api.configuration(), api.clock.now()).map_err(|error| {
         tracing::info!(%error, path = parts.uri.path(), "a credential was refused");
         Problem::unauthenticated()
     })
+}
+
+fn peer(parts: &Parts) -> Option<SocketAddr> {
+    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer)
 }
 
 fn host(parts: &Parts) -> &str {
@@ -188,13 +254,6 @@ fn origin(parts: &Parts) -> String {
 /// Marks a request that came over TLS.
 #[derive(Clone, Copy, Debug)]
 pub struct Tls;
-
-async fn read(body: Body) -> Result<Bytes, Problem> {
-    axum::body::to_bytes(body, MAX_BODY).await.map_err(|error| {
-        let detail = format!("the body could not be read, or is larger than {MAX_BODY} bytes: {error}");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large", detail)
-    })
-}
 
 /// `/gui` leads to `/gui/`, where a page says that there is none.
 fn gui(call: &Call) -> Response {

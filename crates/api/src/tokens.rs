@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::response::Response;
 use bytes::Bytes;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
 use identity::signing_key::{KeyError, Purpose};
 use identity::token::{self, Claims};
@@ -14,6 +14,7 @@ use model::{Path, Violations};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::audit::Deed;
 use crate::problem::Problem;
 use crate::route::TokenOf;
 use crate::serve::Call;
@@ -57,7 +58,8 @@ pub(crate) async fn issue(api: &Api, call: &Call, of: TokenOf, body: Bytes) -> R
             let lifetime = request.check()?;
             allow(call, &access.generate_dataplane_token, "generate dataplane token")?;
             let DataplaneRequest { name, mesh, tags, r#type, workload, .. } = request;
-            sign(api, token::Dataplane { name, mesh, tags, r#type, workload }, lifetime).await
+            let subject = (mesh.clone(), name.clone());
+            sign(api, token::Dataplane { name, mesh, tags, r#type, workload }, lifetime, subject).await
         }
         TokenOf::Zone => {
             let Some(request) = parse::<ZoneRequest>(&body) else { return Ok(unreadable()) };
@@ -65,7 +67,8 @@ pub(crate) async fn issue(api: &Api, call: &Call, of: TokenOf, body: Bytes) -> R
             allow(call, &access.generate_zone_token, &what)?;
             let lifetime = request.check()?;
             let ZoneRequest { zone, scope, .. } = request;
-            sign(api, token::Zone { zone, scope: scope.unwrap_or_default() }, lifetime).await
+            let subject = (String::new(), zone.clone());
+            sign(api, token::Zone { zone, scope: scope.unwrap_or_default() }, lifetime, subject).await
         }
         TokenOf::User => {
             if !access.generate_user_token.allows(&call.user) {
@@ -73,7 +76,8 @@ pub(crate) async fn issue(api: &Api, call: &Call, of: TokenOf, body: Bytes) -> R
             }
             let Some(request) = parse::<UserRequest>(&body) else { return Ok(unreadable()) };
             let lifetime = request.check()?;
-            sign(api, token::User { name: request.name, groups: request.groups }, lifetime).await
+            let subject = (String::new(), request.name.clone());
+            sign(api, token::User { name: request.name, groups: request.groups }, lifetime, subject).await
         }
     }
 }
@@ -157,7 +161,13 @@ fn allow(call: &Call, permission: &Permission, what: &str) -> Result<(), Problem
     Err(Problem::access_denied(format!("user \"{}\" cannot access {what}", call.user)))
 }
 
-async fn sign<C: Claims + Send + 'static>(api: &Api, claims: C, lifetime: TimeDelta) -> Result<Response, Problem> {
+/// `subject` is the mesh and the name that the token is for.
+async fn sign<C: Claims + Send + 'static>(
+    api: &Api,
+    claims: C,
+    lifetime: TimeDelta,
+    subject: (String, String),
+) -> Result<Response, Problem> {
     let purpose = claims.purpose();
     if !is_issued(api, &purpose) {
         let detail = "issuing tokens using the control plane is disabled.";
@@ -170,11 +180,16 @@ async fn sign<C: Claims + Send + 'static>(api: &Api, claims: C, lifetime: TimeDe
             Problem::internal("Could not issue a token")
         }
     })?;
-    let now = api.clock.now();
-    let signed =
-        tokio::task::spawn_blocking(move || token::issue(claims, &key, uuid::Uuid::new_v4(), now, lifetime)).await;
+    let (now, id) = (api.clock.now(), uuid::Uuid::new_v4());
+    let expires = now.checked_add_signed(lifetime).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let signed = tokio::task::spawn_blocking(move || token::issue(claims, &key, id, now, lifetime)).await;
     match signed {
-        Ok(Ok(token)) => Ok(reply::with_type(StatusCode::OK, "text/plain", token)),
+        Ok(Ok(token)) => {
+            let mut response = reply::with_type(StatusCode::OK, "text/plain", token);
+            let (mesh, name) = subject;
+            response.extensions_mut().insert(Deed::Issued { mesh, name, id: id.to_string(), expires });
+            Ok(response)
+        }
         Ok(Err(error)) => {
             tracing::error!(%error, "a token could not be signed");
             Err(Problem::internal("Could not issue a token"))

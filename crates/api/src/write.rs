@@ -12,13 +12,14 @@ use model::label_rules::OriginLabel;
 use model::spec::mesh;
 use model::{Key, Kind, Resource, Snapshot, insight};
 use serde::Serialize;
-use store::{ApplyError, Batch};
+use store::{Applied, ApplyError, Batch};
 
+use crate::audit::Deed;
 use crate::companions::{self, CompanionError};
 use crate::problem::Problem;
 use crate::resource::{check_access, key_of};
 use crate::serve::Call;
-use crate::{Api, edits, reply};
+use crate::{Api, edits, precondition, reply};
 
 const DELETE: &str = "Could not delete a resource";
 
@@ -30,14 +31,14 @@ struct Written {
 
 /// `PUT` of one resource: 201 when it is new, 200 when it replaces one.
 pub(crate) async fn put(api: &Api, call: &Call, kind: Kind, body: Bytes) -> Result<Response, Problem> {
-    check_writable(api, kind)?;
-    let key = key_of(api, call, kind)?;
-    check_may_write(api, call, kind)?;
+    // Asked anew after the body came, which may have taken its time.
+    let key = admit(api, call, kind)?;
     let origin_label = if api.settings.skip_origin_check { OriginLabel::Free } else { OriginLabel::Required };
     let put = Put { mode: &api.settings.mode, origin_label, kind, mesh: &key.mesh, name: &key.name, body: &body };
     let draft = intake::read(put).map_err(refused)?;
     let configuration = api.configuration();
     let stored = configuration.get(&key);
+    call.precondition.check(&key, stored.map(AsRef::as_ref))?;
     let accepted = match stored {
         Some(stored) => draft.replace(stored),
         None => draft.create(),
@@ -45,29 +46,42 @@ pub(crate) async fn put(api: &Api, call: &Call, kind: Kind, body: Bytes) -> Resu
     let accepted = accepted.map_err(refused)?;
     let resource = edits::apply(&api.settings.mode, &configuration, accepted.resource, stored.is_none())?;
     let batch = with_companions(api, &configuration, resource, stored).await?;
-    api.store.apply(batch).await.map_err(|error| {
+    let applied = api.store.apply(batch).await.map_err(|error| {
         let title = if stored.is_some() { "Failed to update a resource" } else { "Failed to create a resource" };
         not_applied(title, &key, error)
     })?;
-    let status = if stored.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-    Ok(reply::json(status, &Written { warnings: accepted.warnings }))
+    let (status, operation) =
+        if stored.is_some() { (StatusCode::OK, "update") } else { (StatusCode::CREATED, "create") };
+    let response = reply::json(status, &Written { warnings: accepted.warnings });
+    // The resource itself comes first, what comes with it after.
+    let written = applied.resources.first();
+    let response = told(response, operation, &applied, written.map(|resource| resource.meta.version));
+    Ok(match written {
+        Some(resource) => precondition::tagged(response, resource),
+        None => response,
+    })
 }
 
 /// `DELETE` of one resource and of what it owns.
 pub(crate) async fn delete(api: &Api, call: &Call, kind: Kind) -> Result<Response, Problem> {
-    check_writable(api, kind)?;
-    let key = key_of(api, call, kind)?;
-    check_may_write(api, call, kind)?;
+    let key = admit(api, call, kind)?;
     let configuration = api.configuration();
-    if configuration.get(&key).is_none() {
-        return Err(Problem::not_found(DELETE));
-    }
+    let stored = configuration.get(&key).ok_or_else(|| Problem::not_found(DELETE))?;
+    call.precondition.check(&key, Some(stored))?;
     if !api.settings.unsafe_delete {
         check_deletable(&key, &configuration, &api.insights())?;
     }
-    let deleted = api.store.apply(Batch::new().delete(key.clone())).await;
-    deleted.map_err(|error| not_applied(DELETE, &key, error))?;
-    Ok(reply::json(StatusCode::OK, &Written { warnings: Vec::new() }))
+    let version = call.precondition.is_of_version().then_some(stored.meta.version);
+    let batch = Batch::new().with(store::Write::Delete { key: key.clone(), version });
+    let applied = api.store.apply(batch).await.map_err(|error| not_applied(DELETE, &key, error))?;
+    let response = reply::json(StatusCode::OK, &Written { warnings: Vec::new() });
+    Ok(told(response, "delete", &applied, None))
+}
+
+/// Notes on the answer what the audit log wants to know.
+fn told(mut response: Response, operation: &'static str, applied: &Applied, version: Option<u64>) -> Response {
+    response.extensions_mut().insert(Deed::Written { operation, revision: applied.revision, version });
+    response
 }
 
 /// The write itself, and what comes with a mesh.
@@ -97,6 +111,17 @@ async fn with_companions(
         None => Batch::new().create(resource),
     };
     Ok(companions.into_iter().fold(batch, Batch::put))
+}
+
+/// Key of the resource in the path, for a caller who may write it.
+///
+/// # Errors
+/// 405, 404 (the mesh), 403, in this order.
+pub(crate) fn admit(api: &Api, call: &Call, kind: Kind) -> Result<Key, Problem> {
+    check_writable(api, kind)?;
+    let key = key_of(api, call, kind)?;
+    check_may_write(api, call, kind)?;
+    Ok(key)
 }
 
 /// Whether this control plane takes writes of the kind at all.
@@ -167,13 +192,9 @@ fn refused(rejection: Rejection) -> Problem {
 }
 
 fn not_applied(title: &str, key: &Key, error: ApplyError) -> Problem {
-    let named = |what: &str, key: &Key| {
-        let Key { kind, mesh, name } = key;
-        Problem::conflict(format!("resource {what}: type=\"{kind}\" name=\"{name}\" mesh=\"{mesh}\""))
-    };
     match error {
-        ApplyError::AlreadyExists(key) => named("already exists", &key),
-        ApplyError::Conflict { key, .. } => named("conflict", &key),
+        ApplyError::AlreadyExists(key) => precondition::already_exists(&key),
+        ApplyError::Conflict { key, .. } => precondition::conflict(&key),
         ApplyError::NotFound(_) => Problem::not_found(title),
         ApplyError::RequirementMissing(missing) if missing.kind == Kind::Mesh => {
             let mesh = &missing.name;

@@ -30,6 +30,9 @@ async fn global() -> Router {
         issuers: Issuers::default(),
         access: identity::Access::default(),
         authentication: identity::Authentication::default(),
+        limits: api::Limits::default(),
+        audit: None,
+        metrics: api::Metrics::default(),
     };
     api::router(settings, store, Clock::system())
 }

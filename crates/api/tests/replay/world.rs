@@ -64,6 +64,9 @@ impl World {
             issuers: api::Issuers::default(),
             access: identity::Access::default(),
             authentication: identity::Authentication::default(),
+            limits: api::Limits::default(),
+            audit: None,
+            metrics: api::Metrics::default(),
         };
         let port = if target == "global" { 15681 } else { 16681 };
         Self { router: api::router(settings, store.clone(), Clock::system()), port, _store: store }

@@ -1,0 +1,8 @@
+//! The API as a whole: who may do what, what it bears, and what a write leaves behind.
+
+#![expect(clippy::unwrap_used, reason = "a test: what is missing ends it")]
+
+mod access;
+mod limits;
+mod support;
+mod writes;
