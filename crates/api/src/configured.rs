@@ -93,7 +93,7 @@ impl Listeners {
     }
 }
 
-fn port(effective: &Effective, key: &str) -> Result<u16, Fatal> {
+pub(crate) fn port(effective: &Effective, key: &str) -> Result<u16, Fatal> {
     let number = effective.number(key);
     u16::try_from(number).map_err(|_| Fatal::new(format!("{key} must be in the range [0, 65535], found {number}")))
 }

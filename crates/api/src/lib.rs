@@ -13,6 +13,7 @@ use store::Store;
 pub mod audit;
 pub mod companions;
 mod configured;
+mod diagnostics;
 mod edits;
 pub mod filter;
 pub mod first_start;
@@ -38,6 +39,7 @@ mod write;
 
 pub use audit::Audit;
 pub use limits::Limits;
+pub use diagnostics::Diagnostics;
 pub use meta::{Instance, PRODUCT, VERSION};
 pub use metrics::Metrics;
 pub use problem::Problem;

@@ -50,7 +50,7 @@ pub async fn start(listeners: Listeners, router: &Router, life: &Life) -> Result
         let router = router.clone().layer(Extension(Tls));
         let config = Some(tls.config().clone());
         tokio::spawn(serve(listener, config, router, Limits::default(), life.drain().listener()));
-        follow_certificate(tls, life);
+        follow_certificate("api-certificate", tls, life);
     }
     Ok(servers)
 }
@@ -63,8 +63,9 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, Fatal> {
     listener.local_addr().map_err(|error| Fatal::new("cannot tell the port of the API server").caused_by(error))
 }
 
-fn follow_certificate(tls: ServerTls, life: &Life) {
-    let task = Task { name: "api-certificate", owner: "api", on_failure: OnFailure::Stop };
+/// Reads a certificate again whenever the life says that files changed.
+pub(crate) fn follow_certificate(name: &'static str, tls: ServerTls, life: &Life) {
+    let task = Task { name, owner: "api", on_failure: OnFailure::Stop };
     let reload = life.reload().clone();
     life.tasks().spawn(task, move || {
         let followed = tls.clone().follow(reload.clone());
