@@ -129,6 +129,11 @@ impl Batch {
         self
     }
 
+    /// What it asks for, in order.
+    pub fn writes(&self) -> &[Write] {
+        &self.writes
+    }
+
     /// Whether it asks for nothing.
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty()
