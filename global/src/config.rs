@@ -1,15 +1,15 @@
 //! What the global reads out of the configuration.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::{Instance, Listeners, NewMesh};
+use api::first_start::Switches;
+use api::{Diagnostics, Instance, Listeners};
 use config::Effective;
-use identity::tls::{Files, ServerTls};
+use identity::tls::Files;
 use model::mode::Mode;
 use runtime::tasks::Backoff;
-use runtime::{Clock, Fatal, Life, Metrics, diagnostics, drain, exit};
+use runtime::{Clock, Fatal, drain, exit};
 
 use crate::VERSION;
 
@@ -25,39 +25,13 @@ pub struct Config {
     /// The diagnostics server.
     pub diagnostics: Diagnostics,
     /// What is made at first start.
-    pub defaults: Defaults,
+    pub defaults: Switches,
     /// Rest between two writes of insights.
     pub insights_pause: Duration,
     /// Pauses between tries of what fails.
     pub backoff: Backoff,
     /// How long the steps of an end may take.
     pub drain: drain::Limits,
-}
-
-/// The diagnostics server.
-#[derive(Clone, Debug)]
-pub struct Diagnostics {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Certificate and key, if it speaks TLS.
-    pub tls: Option<Files>,
-}
-
-/// Switches of what is made at first start.
-#[derive(Clone, Copy, Debug)]
-pub struct Defaults {
-    /// The mesh `default`.
-    pub mesh: bool,
-    /// What comes with it.
-    pub new_mesh: NewMesh,
-    /// How services are named.
-    pub hostname_generators: bool,
-    /// The mesh, names and the signing key of zones.
-    pub tenant_resources: bool,
-    /// The administrator's token.
-    pub admin_token: bool,
-    /// Port of the API that the log names as the place to read it.
-    pub port: u16,
 }
 
 impl Config {
@@ -76,9 +50,9 @@ impl Config {
         Ok(Self {
             store: store::Settings::configured(effective, clock)?,
             api: api::Settings::configured(effective, Mode::Global, instance)?,
-            defaults: Defaults::read(effective, &listeners),
+            defaults: Switches::configured(effective, &listeners),
             listeners,
-            diagnostics: Diagnostics::read(effective)?,
+            diagnostics: Diagnostics::configured(effective)?,
             insights_pause: length("metrics.mesh.minResyncInterval"),
             backoff: Backoff {
                 base: length("general.resilientComponentBaseBackoff"),
@@ -86,38 +60,5 @@ impl Config {
             },
             drain: drain::Limits::default(),
         })
-    }
-}
-
-impl Defaults {
-    fn read(effective: &Effective, listeners: &Listeners) -> Self {
-        Self {
-            mesh: !effective.flag("defaults.skipMeshCreation"),
-            new_mesh: NewMesh::configured(effective),
-            hostname_generators: !effective.flag("defaults.SkipHostnameGenerators"),
-            tenant_resources: !effective.flag("defaults.skipTenantResources"),
-            admin_token: effective.flag("apiServer.authn.tokens.bootstrapAdminToken"),
-            port: listeners.http.map_or(0, |address| address.port()),
-        }
-    }
-}
-
-impl Diagnostics {
-    fn read(effective: &Effective) -> Result<Self, Fatal> {
-        let number = effective.number("diagnostics.serverPort");
-        let port = u16::try_from(number).map_err(|_| {
-            Fatal::new(format!("diagnostics.serverPort must be in the range [0, 65535], found {number}"))
-        })?;
-        let tls = effective.flag("diagnostics.tlsEnabled").then(|| Files::configured(effective, "diagnostics"));
-        Ok(Self { address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), tls })
-    }
-
-    /// Starts the server and returns its real address.
-    ///
-    /// # Errors
-    /// The certificate cannot be used, or the port is taken.
-    pub async fn start(self, metrics: &Metrics, life: &Life) -> Result<SocketAddr, Fatal> {
-        let tls = self.tls.map(|files| ServerTls::load(files, &["h2", "http/1.1"])).transpose()?;
-        diagnostics::start(self.address, tls.map(|tls| tls.config().clone()), metrics, life).await
     }
 }

@@ -49,8 +49,11 @@ pub async fn run(config: Config) -> Result<Running, Fatal> {
     metrics.register(|registry| store.metrics().register(registry));
     let candidate = store.stand(LEASE.0, &config.api.instance.id, LEASE.1);
 
-    defaults::start(config.defaults, &store, &candidate, &life, config.backoff);
     let (kept, leading, clock) = (store.clone(), candidate.leading(), life.clock().clone());
+    let (switches, now) = (config.defaults, clock.clone());
+    let missing = move |stored| defaults::missing(switches, stored, now.clone());
+    api::first_start::start(switches, &store, &leading, &life, config.backoff, missing);
+
     let task = Task { name: "insights", owner: "insights", on_failure: OnFailure::Restart(config.backoff) };
     life.tasks().spawn(task, move || {
         let keeping = api::insights::keep(kept.clone(), leading.clone(), clock.clone(), config.insights_pause);

@@ -1,0 +1,106 @@
+//! The control plane of one zone: alone, or following a global.
+//!
+//! [`run`] is the table of contents. A test starts the whole program with it, on port 0.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use runtime::tasks::{OnFailure, Task};
+use runtime::{Clock, Exit, Fatal, Life, Metrics, Readiness};
+use store::{Candidate, Store};
+
+pub mod cli;
+mod config;
+mod defaults;
+
+pub use config::{Config, Federation};
+
+/// Version of this program, apart from the version of Kuma that it shows to peers.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Name and length of the lease that one of several instances holds (kds-wire 7).
+const LEASE: (&str, Duration) = ("leader", Duration::from_secs(5));
+
+/// A running control plane of a zone.
+#[derive(Debug)]
+pub struct Running {
+    /// Where the API listens.
+    pub api: api::Servers,
+    /// Where `/ready` and `/metrics` are.
+    pub diagnostics: SocketAddr,
+    life: Life,
+    store: Store,
+    candidate: Candidate,
+}
+
+/// Starts everything and returns; [`Running::end`] then waits for the end.
+///
+/// # Errors
+/// What keeps it from starting, in one line: a port in use, a database that cannot be opened.
+pub async fn run(config: Config) -> Result<Running, Fatal> {
+    let (life, metrics) = (Life::new(Clock::system(), config.drain), Metrics::default());
+    let starting = life.readiness().not_ready("reading the store");
+    let diagnostics = config.diagnostics.start(&metrics, &life).await?;
+
+    let store =
+        Store::open(config.store).await.map_err(|error| Fatal::new("cannot open the store").caused_by(error))?;
+    metrics.register(|registry| store.metrics().register(registry));
+    let candidate = store.stand(LEASE.0, &config.api.instance.id, LEASE.1);
+
+    let (kept, leading, clock) = (store.clone(), candidate.leading(), life.clock().clone());
+    let (zone, now, backoff) = (config.zone, clock.clone(), config.backoff);
+    let missing = move |stored| defaults::missing(zone.clone(), stored, now.clone());
+    api::first_start::start(config.defaults, &store, &leading, &life, backoff, missing);
+
+    match config.federation {
+        Some(Federation { address, .. }) => tracing::warn!(
+            global = address,
+            "this version does not dial the global yet: the zone runs alone and takes writes of its own kinds only"
+        ),
+        // A federated zone keeps none: the global does.
+        None => {
+            let task = Task { name: "insights", owner: "insights", on_failure: OnFailure::Restart(backoff) };
+            life.tasks().spawn(task, move || {
+                let keeping = api::insights::keep(kept.clone(), leading.clone(), clock.clone(), config.insights_pause);
+                async { Ok(keeping.await?) }
+            });
+        }
+    }
+
+    let router = api::router(config.api, store.clone(), life.clock().clone());
+    let api = api::start(config.listeners, &router, &life).await?;
+    drop(starting);
+    Ok(Running { api, diagnostics, life, store, candidate })
+}
+
+impl Running {
+    /// Asks it to stop.
+    pub fn stop(&self) -> &runtime::life::Stop {
+        self.life.stop()
+    }
+
+    /// Says that files may have changed.
+    pub fn reload(&self) -> &runtime::life::Reload {
+        self.life.reload()
+    }
+
+    /// Whether it is ready to serve.
+    pub fn readiness(&self) -> &Readiness {
+        self.life.readiness()
+    }
+
+    /// Waits until it is asked to stop, or cannot go on, and ends well: requests first, then the lease, then the store.
+    pub async fn end(self) -> Exit {
+        let leading = self.candidate.leading();
+        let exit = self.life.end().await;
+        drop(self.candidate);
+        let lease = leading.borrow().clone();
+        if let Some(lease) = lease
+            && let Err(error) = self.store.release(&lease).await
+        {
+            tracing::warn!(%error, "the lease was not given back and ends by itself");
+        }
+        self.store.close().await;
+        exit
+    }
+}
