@@ -17,7 +17,7 @@ pub(crate) async fn missing(switches: Switches, stored: Arc<Snapshot>, clock: Cl
     let of_zones = making(move || missing_signing_key(&of_zones, &Purpose::Zone));
     let of_instances = making(move || Internal::Instances.missing(&of_instances, now));
 
-    let mut resources = default_mesh(&switches, &stored).await?;
+    let mut resources = default_mesh(&switches, &stored, now).await?;
     resources.extend(of_users.await?);
     resources.extend(of_instances.await?);
     if switches.tenant_resources {

@@ -38,7 +38,7 @@ pub(crate) async fn missing(wanted: Wanted, stored: Arc<Snapshot>, clock: Clock)
         resources.extend(hostname_generators(&zone)?);
     }
     if !zone.federated {
-        resources.extend(default_mesh(&switches, &stored).await?);
+        resources.extend(default_mesh(&switches, &stored, now).await?);
         if switches.tenant_resources {
             let key = making(move || missing_signing_key(&of_zones, &Purpose::Zone)).await?;
             resources.extend(key.map(|key| key.to_secret(&Purpose::Zone)));

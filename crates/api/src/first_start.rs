@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use config::Effective;
 use identity::first_start::{FirstStartError, Internal, admin_token};
 use kds_proto::kuma::mesh::v1alpha1::Mesh;
@@ -162,13 +163,17 @@ pub fn create_missing(batch: Batch, stored: &Snapshot, resources: impl IntoItera
 ///
 /// # Errors
 /// A key or a default cannot be made.
-pub async fn default_mesh(switches: &Switches, stored: &Arc<Snapshot>) -> Result<Vec<Resource>, Error> {
+pub async fn default_mesh(
+    switches: &Switches,
+    stored: &Arc<Snapshot>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Resource>, Error> {
     let key = Key::global(Kind::Mesh, "default");
     if !switches.mesh || stored.get(&key).is_some() {
         return Ok(Vec::new());
     }
     let mesh = Resource::new(key, Labels::default(), Payload::from_message(&Mesh::default()));
-    let companions = companions::of(switches.new_mesh, stored, &mesh, true).await?;
+    let companions = companions::of(switches.new_mesh, stored, &mesh, true, now).await?;
     Ok(std::iter::once(mesh).chain(companions).collect())
 }
 
@@ -207,7 +212,7 @@ mod tests {
     }
 
     fn instances(stored: &Snapshot) -> Result<Batch, Error> {
-        let made = Internal::Instances.missing(stored, chrono::DateTime::UNIX_EPOCH)?;
+        let made = Internal::Instances.missing(stored, DateTime::UNIX_EPOCH)?;
         Ok(create_missing(Batch::new(), stored, made))
     }
 
@@ -249,13 +254,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_default_mesh_is_made_once_and_only_if_wanted() {
-        let empty = Arc::new(Snapshot::empty());
-        let made = default_mesh(&switches(), &empty).await.unwrap();
+        let (empty, now) = (Arc::new(Snapshot::empty()), DateTime::UNIX_EPOCH);
+        let made = default_mesh(&switches(), &empty, now).await.unwrap();
         let kinds: Vec<&str> = made.iter().map(|resource| resource.kind().name()).collect();
         assert_eq!(kinds, ["Mesh", "MeshTimeout", "MeshTimeout", "MeshCircuitBreaker", "MeshRetry", "Secret"]);
         let stored = made.into_iter().map(|resource| model::snapshot::Change::Put(Arc::new(resource)));
         let stored = Arc::new(empty.apply(1, stored));
-        assert!(default_mesh(&switches(), &stored).await.unwrap().is_empty());
-        assert!(default_mesh(&Switches { mesh: false, ..switches() }, &empty).await.unwrap().is_empty());
+        assert!(default_mesh(&switches(), &stored, now).await.unwrap().is_empty());
+        assert!(default_mesh(&Switches { mesh: false, ..switches() }, &empty, now).await.unwrap().is_empty());
     }
 }
