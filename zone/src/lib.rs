@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use api::Audit;
 use runtime::tasks::{OnFailure, Task};
 use runtime::{Clock, Exit, Fatal, Life, Metrics, Readiness};
 use store::{Candidate, Store};
@@ -31,6 +32,7 @@ pub struct Running {
     life: Life,
     store: Store,
     candidate: Candidate,
+    audit: Option<Audit>,
 }
 
 /// Starts everything and returns; [`Running::end`] then waits for the end.
@@ -67,10 +69,12 @@ pub async fn run(config: Config) -> Result<Running, Fatal> {
         }
     }
 
+    metrics.register(|registry| config.api.metrics.register(registry));
+    let audit = config.api.audit.clone();
     let router = api::router(config.api, store.clone(), life.clock().clone());
     let api = api::start(config.listeners, &router, &life).await?;
     drop(starting);
-    Ok(Running { api, diagnostics, life, store, candidate })
+    Ok(Running { api, diagnostics, life, store, candidate, audit })
 }
 
 impl Running {
@@ -101,6 +105,9 @@ impl Running {
             tracing::warn!(%error, "the lease was not given back and ends by itself");
         }
         self.store.close().await;
+        if let Some(audit) = self.audit {
+            audit.flush().await;
+        }
         exit
     }
 }

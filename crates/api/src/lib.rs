@@ -38,8 +38,8 @@ mod tokens;
 mod write;
 
 pub use audit::Audit;
-pub use limits::Limits;
 pub use diagnostics::Diagnostics;
+pub use limits::Limits;
 pub use meta::{Instance, PRODUCT, VERSION};
 pub use metrics::Metrics;
 pub use problem::Problem;
