@@ -141,6 +141,24 @@ pub fn read(put: Put<'_>) -> Result<Draft<'_>, Rejection> {
     Ok(Draft { mode, resource: Resource::new(Key::new(kind, put.mesh, put.name), meta.labels, spec) })
 }
 
+/// The resource of a document at hand, such as a user's file: its shape, the rules of its kind, its names. Which labels it
+/// may have depends on the control plane that it is for.
+///
+/// # Errors
+/// The first stage that found faults.
+pub fn read_document(kind: Kind, document: Value) -> Result<Resource, Rejection> {
+    let (head, spec) = decode(kind, document)?;
+    let mut faults = Violations::default();
+    if let Some(reason) = name::check(&head.name) {
+        faults.add(&Path::of("name"), reason);
+    }
+    if let Some(reason) = name::check_mesh(&head.mesh).filter(|_| kind.info().scope == Scope::Mesh) {
+        faults.add(&Path::of("mesh"), reason);
+    }
+    Rejection::unless_good(Stage::Document, faults)?;
+    Ok(Resource::new(Key::new(kind, &head.mesh, &head.name), head.labels, spec))
+}
+
 impl Draft<'_> {
     /// The resource with its author's labels.
     pub fn resource(&self) -> &Resource {

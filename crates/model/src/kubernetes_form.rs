@@ -80,6 +80,18 @@ pub fn to_rest(document: &Value) -> Result<Value, Error> {
     Ok(Value::Object(rest))
 }
 
+/// Where a field of the REST form stands in this one: `networking` of a Dataplane is `spec.networking`.
+pub fn path(kind: Kind, field: &str) -> String {
+    let first = field.split(['.', '[']).next().unwrap_or_default();
+    match (first, kind.info().codec.encoding) {
+        ("", _) | ("mesh" | "spec", Encoding::Json) | ("mesh", Encoding::Proto { .. }) => field.to_owned(),
+        ("name" | "labels", _) => format!("metadata.{field}"),
+        ("type", _) => "kind".to_owned(),
+        ("data", _) if matches!(kind, Kind::Secret | Kind::GlobalSecret) => "data.value".to_owned(),
+        _ => format!("spec.{field}"),
+    }
+}
+
 fn secret(document: &Value) -> Result<(Kind, Value), Error> {
     let of_type = |(name, _): &&(&str, Kind)| document["type"] == *name;
     let (_, kind) = SECRETS.iter().find(of_type).ok_or(Error::OtherSecret)?;
@@ -127,6 +139,15 @@ mod tests {
         assert_eq!(secret("system.kuma.io/secret", json!({"stringData": {"value": "x"}})), Ok(wanted));
         assert_eq!(secret("system.kuma.io/global-secret", json!({})), Err(Error::NoContent));
         assert_eq!(secret("Opaque", json!({"data": {"value": "eA=="}})), Err(Error::OtherSecret));
+    }
+
+    #[test]
+    fn a_field_of_the_other_form_is_found() {
+        assert_eq!(path(Kind::Dataplane, "networking.inbound[0]"), "spec.networking.inbound[0]");
+        assert_eq!(path(Kind::MeshTimeout, "spec.to[0]"), "spec.to[0]");
+        assert_eq!(path(Kind::Mesh, r#"labels["a"]"#), r#"metadata.labels["a"]"#);
+        assert_eq!(path(Kind::Secret, "data"), "data.value");
+        assert_eq!(path(Kind::Secret, "mesh"), "mesh");
     }
 
     #[test]
