@@ -29,6 +29,7 @@ pub struct Running {
     pub api: api::Servers,
     /// Where `/ready` and `/metrics` are.
     pub diagnostics: SocketAddr,
+    metrics: Metrics,
     life: Life,
     store: Store,
     candidate: Candidate,
@@ -65,7 +66,7 @@ pub async fn run(config: Config) -> Result<Running, Fatal> {
     let router = api::router(config.api, store.clone(), life.clock().clone());
     let api = api::start(config.listeners, &router, &life).await?;
     drop(starting);
-    Ok(Running { api, diagnostics, life, store, candidate, audit })
+    Ok(Running { api, diagnostics, metrics, life, store, candidate, audit })
 }
 
 impl Running {
@@ -82,6 +83,11 @@ impl Running {
     /// Whether it is ready to serve.
     pub fn readiness(&self) -> &Readiness {
         self.life.readiness()
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Waits until it is asked to stop, or cannot go on, and ends well: requests first, then the lease, then the store.

@@ -41,6 +41,9 @@ pub struct Metrics {
     pub(crate) audit_lost: Counter<u64, AtomicU64>,
 }
 
+/// Limits that refuse requests; each is told of from the start, so that nobody waits for a first time.
+const LIMITS: [&str; 4] = ["body-size", "body-time", "concurrent", "work-time"];
+
 /// 0.25 ms to 8 s.
 fn latency() -> Histogram {
     Histogram::new(exponential_buckets(0.000_25, 2.0, 16))
@@ -48,11 +51,15 @@ fn latency() -> Histogram {
 
 impl Default for Metrics {
     fn default() -> Self {
+        let refused = Family::default();
+        for limit in LIMITS {
+            drop(refused.get_or_create(&Of { limit }));
+        }
         Self {
             requests: Family::default(),
             duration: Family::new_with_constructor(latency),
             in_flight: Gauge::default(),
-            refused: Family::default(),
+            refused,
             audit_written: Counter::default(),
             audit_lost: Counter::default(),
         }

@@ -11,6 +11,7 @@ use http::StatusCode;
 use kuma_global::{Config, Running};
 use runtime::Exit;
 use serde_json::{Value, json};
+use store::test_support::TestPostgres;
 
 use client::{Caller, eventually, names};
 
@@ -19,14 +20,22 @@ mod client;
 const TIMEOUT: &str = "/meshes/default/meshtimeouts/slow";
 
 async fn start(folder: &Path, sets: &[&str]) -> Running {
+    let running = begin(folder, sets).await;
+    ready(&running).await;
+    running
+}
+
+async fn ready(running: &Running) {
+    let ready = running.readiness().ready();
+    tokio::time::timeout(std::time::Duration::from_secs(30), ready).await.expect("ready in time");
+}
+
+async fn begin(folder: &Path, sets: &[&str]) -> Running {
     let ports = ["apiServer.http.port=0", "apiServer.https.port=0", "diagnostics.serverPort=0"];
     let loader = ports.iter().chain(sets).fold(Loader::new(Role::Global), |loader, set| loader.set(set));
     let mut effective = loader.load().unwrap().effective;
     effective.fill_in(&Host { home: Some(folder.to_owned()), address: None });
-    let running = kuma_global::run(Config::read(&effective).unwrap()).await.unwrap();
-    let ready = running.readiness().ready();
-    tokio::time::timeout(std::time::Duration::from_secs(30), ready).await.expect("ready in time");
-    running
+    kuma_global::run(Config::read(&effective).unwrap()).await.unwrap()
 }
 
 async fn end(running: Running) {
@@ -92,7 +101,7 @@ async fn it_says_who_it_is_and_has_its_defaults() {
 
 /// API-14, API-15: the administrator's token opens what a stranger finds closed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_lets_a_caller_as_from_elsewhere_write() {
+async fn a_token_lets_a_caller_from_elsewhere_write() {
     let folder = tempfile::tempdir().unwrap();
     let running = start(folder.path(), &[]).await;
     let local = Caller::http(running.api.http);
@@ -222,4 +231,56 @@ async fn diagnostics_tell_readiness_and_metrics() {
     for address in [api, diagnostics] {
         assert!(tokio::net::TcpStream::connect(("127.0.0.1", address.port())).await.is_err());
     }
+}
+
+/// docs/metrics.md tells of every metric. `UPDATE_DOCS=1 cargo test -p kuma-global metrics` writes it anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_metrics_are_documented() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = start(folder.path(), &["store.type=memory"]).await;
+    // Without a call there is nothing to tell about calls.
+    Caller::http(running.api.http).get("/").await;
+    let table = running.metrics().markdown().unwrap();
+    end(running).await;
+    let text = format!(
+        "# Metrics\n\nWhat a control plane tells on `/metrics` of its diagnostics port (5680), in OpenMetrics text. Generated \
+         from the code; a test of `kuma-global` checks that it is current.\n\n{table}"
+    );
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&file, &text).unwrap();
+    }
+    let documented = std::fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(documented, text, "docs/metrics.md is not current: UPDATE_DOCS=1 cargo test -p kuma-global metrics");
+}
+
+/// Two instances on one database: one makes the defaults, both serve, and what one writes the other shows. When the
+/// leader ends, the other keeps the insights.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_instances_share_a_database() {
+    let server = TestPostgres::shared().unwrap_or_else(|error| panic!("{error}"));
+    let database = server.database().await.unwrap();
+    let settings = store::Settings::new(store::Backend::Postgres(database.clone()));
+    store::migrate(&settings).await.unwrap();
+    let (port, name) =
+        (format!("store.postgres.port={}", database.port), format!("store.postgres.dbName={}", database.db_name));
+    let sets = ["store.type=postgres", &port, &name, "metrics.mesh.minResyncInterval=10ms"];
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (begin(folder.path(), &sets).await, begin(folder.path(), &sets).await);
+    ready(&first).await;
+    ready(&second).await;
+
+    let (one, other) = (Caller::http(first.api.http), Caller::http(second.api.http));
+    let (_, index) = one.get("/").await;
+    assert_eq!(other.get("/").await.1["clusterId"], index["clusterId"]);
+    assert_eq!(one.put(TIMEOUT, &timeout()).await.0, StatusCode::CREATED);
+    eventually("the other instance shows it", || async { other.get(TIMEOUT).await.0 == StatusCode::OK }).await;
+
+    end(first).await;
+    assert_eq!(other.put("/meshes/late", &json!({"type": "Mesh", "name": "late"})).await.0, StatusCode::CREATED);
+    eventually("the instance that is left keeps insights", || async {
+        other.get("/mesh-insights/late").await.0 == StatusCode::OK
+    })
+    .await;
+    end(second).await;
 }
