@@ -89,9 +89,10 @@ fn translate(error: &clap::Error, tree: Command, args: &[OsString]) -> Failure {
             Failure::Usage(format!("unknown shorthand flag: '{letter}' in {flag}"))
         }
         ErrorKind::UnknownArgument => Failure::Usage(unknown_command(&argument, &path, &command)),
+        // The error names the nearest command; a page of all of them would hide it.
         ErrorKind::InvalidSubcommand => {
             let word = context(ContextKind::InvalidSubcommand).unwrap_or_default();
-            Failure::Usage(unknown_command(&word, &path, &command))
+            Failure::Other(unknown_command(&word, &path, &command))
         }
         ErrorKind::ValueValidation => {
             let value = context(ContextKind::InvalidValue).unwrap_or_default();
