@@ -49,12 +49,7 @@ fn list(value: &Value) -> Vec<String> {
 }
 
 /// A token is believed with exactly one of the keys.
-fn check<C: Claims + PartialEq + std::fmt::Debug>(
-    token: &str,
-    wanted: &C,
-    purpose: Purpose,
-    keys: &[Snapshot],
-) {
+fn check<C: Claims + PartialEq + std::fmt::Debug>(token: &str, wanted: &C, purpose: Purpose, keys: &[Snapshot]) {
     let issued = DateTime::from_timestamp(part(token, 1)["iat"].as_i64().unwrap(), 0).unwrap();
     let believed = keys.iter().filter_map(|snapshot| {
         let keys = Keys { snapshot, static_keys: &[], use_secrets: true };
