@@ -215,7 +215,8 @@ async fn puts(address: SocketAddr) -> Result<()> {
     let (mut writer, mut reader) = (Client::connect(address).await?, Client::connect(address).await?);
     let (mut wrote, mut seen) = (Vec::new(), Vec::new());
     for n in 1..=PUTS {
-        let timeout = format!("{n}s");
+        // Below a second, so that it is read as it was written.
+        let timeout = format!("{n}ms");
         let asked = Instant::now();
         writer.put(PATH, &timeout_policy(&timeout)).await?;
         wrote.push(asked.elapsed());
