@@ -32,7 +32,7 @@ struct ZoneFlags {
     /// The global to follow, grpcs://host:5685 (multizone.zone.globalAddress).
     #[arg(long, global = true, value_name = "URL")]
     kds_global_address: Option<String>,
-    /// File with a zone token of scope cp (multizone.zone.kds.tokenFile).
+    /// File with a zone token of scope cp (multizone.zone.kds.auth.cpTokenPath).
     #[arg(long, global = true, value_name = "FILE")]
     kds_token_file: Option<String>,
     /// Authorities that may have signed the global's certificate (multizone.zone.kds.rootCaFile).
@@ -45,7 +45,7 @@ impl ZoneFlags {
         let flags = [
             ("--zone", "multizone.zone.name", &self.zone),
             ("--kds-global-address", "multizone.zone.globalAddress", &self.kds_global_address),
-            ("--kds-token-file", "multizone.zone.kds.tokenFile", &self.kds_token_file),
+            ("--kds-token-file", "multizone.zone.kds.auth.cpTokenPath", &self.kds_token_file),
             ("--kds-ca-file", "multizone.zone.kds.rootCaFile", &self.kds_ca_file),
         ];
         let set = flags.into_iter().filter_map(|(name, path, text)| Some((name, path, text.as_deref()?)));

@@ -114,7 +114,7 @@ impl Federation {
         let set = |word: &str| Some(text(word)).filter(|text| !text.is_empty()).map(PathBuf::from);
         Ok(Some(Self {
             address: text("globalAddress").to_owned(),
-            token: set("kds.tokenFile").map(|file| read_token(&file)).transpose()?,
+            token: set("kds.auth.cpTokenPath").map(|file| read_token(&file)).transpose()?,
             ca_file: set("kds.rootCaFile"),
             skip_verify: effective.flag("multizone.zone.kds.tlsSkipVerify"),
         }))
@@ -123,9 +123,9 @@ impl Federation {
 
 fn read_token(file: &Path) -> Result<String, Fatal> {
     let cannot = |cause: Box<dyn std::error::Error + Send + Sync>| {
-        Fatal::new(format!("cannot read the zone's token \"{}\"", file.display()))
-            .caused_by(cause)
-            .remedy("set multizone.zone.kds.tokenFile to a file made with 'kumactl generate zone-token --scope cp'")
+        Fatal::new(format!("cannot read the zone's token \"{}\"", file.display())).caused_by(cause).remedy(
+            "set multizone.zone.kds.auth.cpTokenPath to a file made with 'kumactl generate zone-token --scope cp'",
+        )
     };
     let mut token = String::new();
     let size = File::open(file).and_then(|file| file.take(MAX_TOKEN + 1).read_to_string(&mut token));
@@ -158,7 +158,7 @@ mod tests {
         let file = folder.path().join("token");
         std::fs::write(&file, " abc\n").unwrap();
         let address = "multizone.zone.globalAddress=grpcs://global:5685".to_owned();
-        let token = format!("multizone.zone.kds.tokenFile={}", file.display());
+        let token = format!("multizone.zone.kds.auth.cpTokenPath={}", file.display());
         let config = read(folder.path(), &[address.clone(), token.clone()]).unwrap();
         assert!(config.api.mode.is_federated_zone());
         let federation = config.federation.unwrap();

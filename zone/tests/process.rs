@@ -22,7 +22,7 @@ fn its_flags_are_settings() {
     for (key, value, source) in [
         ("multizone.zone.name", "west", "--zone"),
         ("multizone.zone.globalAddress", "grpcs://global:5685", "--kds-global-address"),
-        ("multizone.zone.kds.tokenFile", "/t", "--kds-token-file"),
+        ("multizone.zone.kds.auth.cpTokenPath", "/t", "--kds-token-file"),
         ("store.sqlite.path", &*folder.path().join(".kuma/zone-west.db").to_string_lossy(), "automatic"),
     ] {
         let told = |line: &str| line.split_whitespace().collect::<Vec<_>>() == [key, value, source];
