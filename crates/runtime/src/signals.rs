@@ -57,10 +57,16 @@ mod tests {
     use crate::clock::Clock;
     use crate::drain::Limits;
 
+    /// Set for the process that is the program below.
+    const IS_PROGRAM: &str = "SIGNALS_PROGRAM";
+
     /// Not a test: the program that the tests below send signals to. It says what it sees on stdout.
     #[tokio::test]
     #[ignore = "started by the other tests"]
     async fn program() {
+        if std::env::var_os(IS_PROGRAM).is_none() {
+            return;
+        }
         let life = Life::new(Clock::system(), Limits::default());
         super::listen(life.stop().clone(), life.reload().clone()).unwrap();
         let (listener, mut reload) = (life.drain().listener(), life.reload().subscribe());
@@ -81,6 +87,7 @@ mod tests {
     fn start(stuck: bool) -> (Child, impl FnMut(&str)) {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "signals::tests::program", "--ignored", "--nocapture"]).stdout(Stdio::piped());
+        command.env(IS_PROGRAM, "1");
         if stuck {
             command.env("STUCK", "1");
         }

@@ -202,7 +202,7 @@ async fn ten_thousand_idle_connections_keep_nobody_from_being_answered() {
 #[test]
 #[ignore = "started by another test, in a process of its own"]
 fn idle_clients() {
-    let address = std::env::var(IDLE_TO).unwrap();
+    let Ok(address) = std::env::var(IDLE_TO) else { return };
     let mut idle = Vec::new();
     for at in 0..idle_connections() {
         let mut stream = std::net::TcpStream::connect(&address).unwrap();

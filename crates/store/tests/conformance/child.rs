@@ -78,7 +78,7 @@ pub fn start(backend: &Backend, role: Role, tracer: &[&str]) -> Running {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "other tests start it as a process"]
 async fn child() {
-    let (role, database) = (std::env::var(ROLE).unwrap(), std::env::var(DATABASE).unwrap());
+    let (Ok(role), Ok(database)) = (std::env::var(ROLE), std::env::var(DATABASE)) else { return };
     let backend = match database.split_once(' ') {
         Some((port, name)) => {
             Backend::Postgres(Postgres { port: port.parse().unwrap(), db_name: name.into(), ..Postgres::default() })
