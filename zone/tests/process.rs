@@ -25,7 +25,7 @@ fn its_flags_are_settings() {
         ("multizone.zone.kds.auth.cpTokenPath", "/t", "--kds-token-file"),
         ("store.sqlite.path", &*folder.path().join(".kuma/zone-west.db").to_string_lossy(), "automatic"),
     ] {
-        let told = |line: &str| line.split_whitespace().collect::<Vec<_>>() == [key, value, source];
+        let told = |line: &str| line.split_whitespace().collect::<Vec<_>>() == [key, source, value];
         assert!(listing.lines().any(told), "{key} in {listing}");
     }
     assert!(zone(folder.path(), &["version"]).1.starts_with("kuma-zone "));

@@ -179,14 +179,14 @@ impl Effective {
         tree(self.settings.iter().filter(told).map(|setting| (setting.key.path, shown(setting)))).to_string()
     }
 
-    /// A table for people: key, value, source. Only what this role reads and what somebody set, or everything.
+    /// A table for people: key, source, and last the value, which may be long. Only what this role reads and what somebody set, or everything.
     pub fn listing(&self, everything: bool) -> String {
         let mut table = Table::new();
-        table.load_style(comfy_table::presets::NOTHING).set_header(["KEY", "VALUE", "SOURCE"]);
+        table.load_style(comfy_table::presets::NOTHING).set_header(["KEY", "SOURCE", "VALUE"]);
         for setting in &self.settings {
             if everything || setting.key.read_by(self.role) || setting.source != Source::Default {
                 let value = if setting.key.secret { MASK.to_owned() } else { setting.value.to_string() };
-                table.add_row([Cell::new(setting.key.path), Cell::new(value), Cell::new(setting.source.to_string())]);
+                table.add_row([Cell::new(setting.key.path), Cell::new(setting.source.to_string()), Cell::new(value)]);
             }
         }
         table.lines().map(|line| line.trim().to_owned() + "\n").collect()

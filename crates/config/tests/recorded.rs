@@ -76,5 +76,5 @@ fn secrets_stay_hidden_and_our_keys_appear_once_set() {
         assert!(told.contains("*****") && !told.contains("hunter2"), "{told}");
     }
     let listing = effective.listing(false);
-    assert!(listing.lines().any(|line| line.split_whitespace().eq(["store.type", "sqlite", "default"])), "{listing}");
+    assert!(listing.lines().any(|line| line.split_whitespace().eq(["store.type", "default", "sqlite"])), "{listing}");
 }
