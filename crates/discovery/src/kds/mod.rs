@@ -1,0 +1,4 @@
+//! The synchronisation of control planes (KDS).
+
+pub mod rules;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! What flows where (kds-wire 4).
