@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod readiness;
 pub mod serve;
 pub mod signals;
+pub mod socket;
 pub mod tasks;
 pub mod telemetry;
 
