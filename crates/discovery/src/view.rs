@@ -11,13 +11,7 @@ pub trait View: Send + Sync {
     type Moment: Clone + Send + Sync;
 
     /// What a peer that holds `from` needs to hold `to`; with no `from` everything. A type that nobody knows is empty.
-    fn changes(
-        &self,
-        type_url: &str,
-        interest: &Interest,
-        from: Option<&Self::Moment>,
-        to: &Self::Moment,
-    ) -> Changes;
+    fn changes(&self, type_url: &str, interest: &Interest, from: Option<&Self::Moment>, to: &Self::Moment) -> Changes;
 }
 
 /// Which resources of a type a peer asked for.

@@ -1,0 +1,136 @@
+//! Server names and where they lead: an immutable value, swapped as a whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::cluster::Cluster;
+
+/// Longest name that is brought to lower case on the stack; a TLS server name of DNS has at most 253.
+const USUAL: usize = 256;
+
+/// A destination with what went there.
+#[derive(Debug)]
+pub struct Route {
+    /// Where its connections go.
+    pub cluster: Arc<Cluster>,
+    /// What went there since it was made.
+    pub counters: Counters,
+}
+
+/// Counts of a route. They only grow, `active` apart.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections that were routed here.
+    pub connections: AtomicU64,
+    /// Those that are open.
+    pub active: AtomicU64,
+    /// Those for which no endpoint could be reached.
+    pub unreachable: AtomicU64,
+    /// Bytes from clients.
+    pub sent: AtomicU64,
+    /// Bytes to clients.
+    pub received: AtomicU64,
+}
+
+impl Counters {
+    /// Adds to a count.
+    pub fn add(count: &AtomicU64, by: u64) {
+        count.fetch_add(by, Ordering::Relaxed);
+    }
+}
+
+/// All routes of a listener.
+#[derive(Debug, Default)]
+pub struct Table(HashMap<Box<[u8]>, Arc<Route>>);
+
+/// Two routes have one name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server name {name:?} is taken by cluster {by:?}: names differ by more than the case of their letters")]
+pub struct Taken {
+    /// The name.
+    pub name: String,
+    /// Cluster of the route that has it.
+    pub by: String,
+}
+
+impl Table {
+    /// A table for about so many names.
+    pub fn with_capacity(names: usize) -> Self {
+        Self(HashMap::with_capacity(names))
+    }
+
+    /// Adds a name, any bytes; letters of ASCII count without their case, as Envoy's do.
+    ///
+    /// # Errors
+    /// It has a route, which stays.
+    pub fn insert(&mut self, name: &str, route: Arc<Route>) -> Result<(), Taken> {
+        let key = name.to_ascii_lowercase().into_bytes().into_boxed_slice();
+        if let Some(there) = self.0.get(&key) {
+            return Err(Taken { name: name.to_owned(), by: there.cluster.name().to_owned() });
+        }
+        self.0.insert(key, route);
+        Ok(())
+    }
+
+    /// The route of a name as a client sent it.
+    pub fn find(&self, name: &[u8]) -> Option<&Arc<Route>> {
+        let mut usual = [0; USUAL];
+        let Some(lower) = usual.get_mut(..name.len()) else {
+            return self.0.get(name.to_ascii_lowercase().as_slice());
+        };
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        self.0.get(&*lower)
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Settings;
+
+    fn route(name: &str) -> Arc<Route> {
+        let cluster = Arc::new(Cluster::new(name, Settings::default(), Vec::new()));
+        Arc::new(Route { cluster, counters: Counters::default() })
+    }
+
+    fn found<'t>(table: &'t Table, name: &str) -> Option<&'t str> {
+        table.find(name.as_bytes()).map(|route| route.cluster.name())
+    }
+
+    /// DP-30
+    #[test]
+    fn names_count_without_the_case_of_ascii_letters() {
+        let mut table = Table::default();
+        table.insert("Backend{mesh=Default}", route("a")).unwrap();
+        table.insert("ä", route("b")).unwrap();
+        let long = "l".repeat(400);
+        table.insert(&long, route("long")).unwrap();
+        assert_eq!(found(&table, "backend{mesh=default}"), Some("a"));
+        assert_eq!(found(&table, "BACKEND{MESH=DEFAULT}"), Some("a"));
+        assert_eq!(found(&table, "ä"), Some("b"));
+        assert_eq!(found(&table, "Ä"), None);
+        assert_eq!(found(&table, &long.to_uppercase()), Some("long"));
+        assert_eq!(found(&table, "backend{mesh=other}"), None);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_costs_only_itself() {
+        let mut table = Table::default();
+        table.insert("b{version=v1}", route("first")).unwrap();
+        let refused = table.insert("b{version=V1}", route("second")).unwrap_err();
+        assert!(refused.to_string().contains(r#""b{version=V1}" is taken by cluster "first""#), "{refused}");
+        assert_eq!(found(&table, "b{version=v1}"), Some("first"));
+    }
+}
