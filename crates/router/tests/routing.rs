@@ -1,5 +1,7 @@
 //! The router between real sockets.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test: what is missing ends it")]
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
