@@ -1,4 +1,5 @@
 //! The synchronisation of control planes (KDS).
 
 pub mod rules;
+pub mod subscription;
 pub mod wire;
