@@ -27,4 +27,5 @@ pub use automatic::{Host, TLS_CERT_FILE, TLS_KEY_FILE};
 pub use effective::{Effective, Setting, Source};
 pub use key::{Key, Role};
 pub use loader::{Error, Loaded, Loader};
+pub use validate::zone_name;
 pub use value::Value;

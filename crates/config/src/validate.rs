@@ -78,6 +78,12 @@ fn global(settings: &Effective) -> Vec<String> {
         faults.extend(positive(settings, kds, ".", &[word]).err());
     }
     faults.extend(tls(settings, kds, true));
+    let auth = settings.text(&format!("{kds}.auth.type"));
+    if !["cpToken", "none"].contains(&auth) {
+        faults.push(format!(".Auth.Type {auth:?} is not known: use cpToken, or none to let every zone in"));
+    }
+    let stranger = settings.texts(&format!("{kds}.auth.exceptZones")).iter().find_map(|name| zone_name(name).err());
+    faults.extend(stranger.map(|fault| format!(".Auth.ExceptZones names no zone: {fault}")));
     let set = |word| settings.duration(&format!("{kds}.zoneHealthCheck.{word}")).nanos() > 0;
     if set("timeout") != set("pollInterval") {
         let fault = "timeout and pollInterval must both be either set or unset";
@@ -123,10 +129,7 @@ fn zone(settings: &Effective) -> Result<(), String> {
     if settings.text("mode") == "standalone" {
         return Ok(());
     }
-    let name = settings.text("multizone.zone.name");
-    refuse_if(name.is_empty(), "Name is mandatory")?;
-    refuse_if(!is_dns_name(name), &format!("Zone name {name} has to be a valid DNS name"))?;
-    refuse_if(name.len() > 63, "Zone name cannot be longer than 63 characters")?;
+    zone_name(settings.text("multizone.zone.name"))?;
     let address = settings.text("multizone.zone.globalAddress");
     if address.is_empty() {
         return Ok(());
@@ -138,6 +141,16 @@ fn zone(settings: &Effective) -> Result<(), String> {
         "grpcs" => root_certificate(settings.text("multizone.zone.kds.rootCaFile")),
         other => Err(format!("unsupported scheme {other:?} in zone GlobalAddress. Use one of [grpc grpcs]")),
     }
+}
+
+/// Whether a zone may be called so. A zone asks itself at its start, and the global asks of everyone who comes.
+///
+/// # Errors
+/// Why not, in Kuma's words.
+pub fn zone_name(name: &str) -> Result<(), String> {
+    refuse_if(name.is_empty(), "Name is mandatory")?;
+    refuse_if(!is_dns_name(name), &format!("Zone name {name} has to be a valid DNS name"))?;
+    refuse_if(name.len() > 63, "Zone name cannot be longer than 63 characters")
 }
 
 fn root_certificate(file: &str) -> Result<(), String> {
@@ -412,6 +425,16 @@ mod tests {
                 Global,
                 &["multizone.global.kds.zoneHealthCheck.timeout=1s"],
                 "Multizone Global validation failed: invalid zoneHealthCheck config: timeout and pollInterval must both be either set or unset",
+            ),
+            (
+                Global,
+                &["multizone.global.kds.auth.type=mtls"],
+                "Multizone Global validation failed: .Auth.Type \"mtls\" is not known: use cpToken, or none to let every zone in",
+            ),
+            (
+                Global,
+                &["multizone.global.kds.auth.exceptZones=east,a b"],
+                "Multizone Global validation failed: .Auth.ExceptZones names no zone: Zone name a b has to be a valid DNS name",
             ),
             (
                 Global,

@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use crate::drain::Guard;
+use crate::socket::notice_silence;
 
 /// Bounds of one server.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,12 @@ pub struct Limits {
     pub head_size: usize,
     /// Requests at a time on one HTTP/2 connection.
     pub streams: u32,
+    /// Bytes that an HTTP/2 client may send ahead of what was read, over all requests of a connection. More than the
+    /// 1 MiB of a single request, or one that is not read for a while holds up the others.
+    pub window: u32,
+    /// Whether a client that falls silent without closing its connection is noticed within
+    /// [`SILENCE`](crate::socket::SILENCE).
+    pub notice_silence: bool,
 }
 
 impl Default for Limits {
@@ -44,6 +51,8 @@ impl Default for Limits {
             head: Duration::from_secs(30),
             head_size: 64 * 1024,
             streams: 256,
+            window: 1 << 20,
+            notice_silence: false,
         }
     }
 }
@@ -103,8 +112,11 @@ struct Server {
 
 impl Server {
     async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
-        // A failure costs latency only.
-        let _ = stream.set_nodelay(true);
+        let told = if self.limits.notice_silence { notice_silence(&stream) } else { stream.set_nodelay(true) };
+        if let Err(error) = told {
+            // Costs latency, no more.
+            tracing::debug!(%peer, %error, "the kernel does not take the options of a connection");
+        }
         let Some(tls) = &self.tls else { return self.requests(stream, peer, None).await };
         match tokio::time::timeout(self.limits.handshake, tls.accept(stream)).await {
             Ok(Ok(stream)) => {
@@ -161,6 +173,7 @@ impl Server {
             .http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(Some(self.limits.head))
+            .initial_connection_window_size(self.limits.window)
             .max_concurrent_streams(self.limits.streams)
             .max_header_list_size(u32::try_from(self.limits.head_size).unwrap_or(u32::MAX));
         builder
