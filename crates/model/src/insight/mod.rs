@@ -15,6 +15,7 @@ mod global;
 mod mesh;
 mod service;
 mod tally;
+pub mod zone;
 
 pub use bookkeeper::{Bookkeeper, Corrections};
 pub use global::{GlobalInsight, ZoneParts, global_insight};
