@@ -62,6 +62,14 @@ pub struct Endpoint {
     pub weight: u32,
     /// 0 first.
     pub priority: u32,
+    /// Whether whoever assigned it takes it to be well.
+    pub well: bool,
+}
+
+impl Endpoint {
+    fn answers(&self) -> bool {
+        self.well && !self.host.is_ejected()
+    }
 }
 
 /// How a cluster behaves, apart from its endpoints.
@@ -69,14 +77,12 @@ pub struct Endpoint {
 pub struct Settings {
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
-    /// Percentage of its healthy share that a priority may take.
-    pub overprovisioning: u32,
 }
 
 impl Default for Settings {
-    /// As Kuma configures zone proxies (zone-dataplane 5.4), and Envoy's factor.
+    /// As Kuma configures zone proxies (zone-dataplane 5.4).
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(5), overprovisioning: 140 }
+        Self { connect_timeout: Duration::from_secs(5) }
     }
 }
 
@@ -84,10 +90,16 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Cluster {
     name: Box<str>,
-    settings: Settings,
-    endpoints: ArcSwap<Vec<Endpoint>>,
+    settings: ArcSwap<Settings>,
+    endpoints: ArcSwap<Assigned>,
     plan: ArcSwap<Plan>,
     turn: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Assigned {
+    endpoints: Vec<Endpoint>,
+    overprovisioning: u32,
 }
 
 /// Who gets what as long as neither endpoints nor their health change.
@@ -105,17 +117,15 @@ struct Level {
 }
 
 impl Cluster {
-    /// A cluster; without endpoints, nothing can be connected.
-    pub fn new(name: &str, settings: Settings, endpoints: Vec<Endpoint>) -> Self {
-        let cluster = Self {
+    /// A cluster without endpoints: nothing can be connected.
+    pub fn new(name: &str) -> Self {
+        Self {
             name: name.into(),
-            settings,
-            endpoints: ArcSwap::from_pointee(Vec::new()),
-            plan: ArcSwap::from_pointee(Plan::default()),
+            settings: ArcSwap::default(),
+            endpoints: ArcSwap::default(),
+            plan: ArcSwap::default(),
             turn: AtomicUsize::new(0),
-        };
-        cluster.replace(endpoints);
-        cluster
+        }
     }
 
     /// Its name.
@@ -125,37 +135,46 @@ impl Cluster {
 
     /// How it behaves.
     pub fn settings(&self) -> Settings {
-        self.settings
+        **self.settings.load()
+    }
+
+    /// Lets it behave otherwise from the next connection on.
+    pub fn set(&self, settings: Settings) {
+        if self.settings() != settings {
+            self.settings.store(Arc::new(settings));
+        }
     }
 
     /// Its endpoints.
-    pub fn endpoints(&self) -> Arc<Vec<Endpoint>> {
-        self.endpoints.load_full()
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.endpoints.load().endpoints.clone()
     }
 
-    /// Gives it other endpoints. Open connections stay where they are, the order goes on where it stood, and an address
-    /// that was left out stays so.
-    pub fn replace(&self, endpoints: Vec<Endpoint>) {
+    /// Gives it other endpoints; `overprovisioning` is the percentage of its healthy share that a priority may take.
+    /// Open connections stay where they are, the order goes on where it stood, and an address that was left out stays
+    /// so.
+    pub fn replace(&self, endpoints: Vec<Endpoint>, overprovisioning: u32) {
         let before = self.endpoints.load();
         let known: HashMap<SocketAddr, &Arc<Host>> =
-            before.iter().map(|known| (known.host.address, &known.host)).collect();
+            before.endpoints.iter().map(|known| (known.host.address, &known.host)).collect();
         let keep = |endpoint: Endpoint| match known.get(&endpoint.host.address) {
             Some(host) => Endpoint { host: Arc::clone(host), ..endpoint },
             None => endpoint,
         };
-        self.endpoints.store(Arc::new(endpoints.into_iter().map(keep).collect()));
+        let endpoints = endpoints.into_iter().map(keep).collect();
+        self.endpoints.store(Arc::new(Assigned { endpoints, overprovisioning }));
         self.lay_out();
     }
 
     /// Whether a host is among its endpoints.
     pub fn has(&self, host: &Arc<Host>) -> bool {
-        self.endpoints.load().iter().any(|endpoint| Arc::ptr_eq(&endpoint.host, host))
+        self.endpoints.load().endpoints.iter().any(|endpoint| Arc::ptr_eq(&endpoint.host, host))
     }
 
     /// Lays the order out anew, after the health of a host has changed.
     pub fn lay_out(&self) {
-        let endpoints = self.endpoints.load();
-        self.plan.rcu(|before| Plan::new(&endpoints, self.settings.overprovisioning, before));
+        let Assigned { endpoints, overprovisioning } = &**self.endpoints.load();
+        self.plan.rcu(|before| Plan::new(endpoints, *overprovisioning, before));
     }
 
     /// The host of the next connection, other than one that has just failed. `None` when there is no other.
@@ -170,9 +189,9 @@ impl Cluster {
 
 impl Plan {
     fn new(endpoints: &[Endpoint], overprovisioning: u32, before: &Self) -> Self {
-        let anybody = endpoints.iter().any(|endpoint| !endpoint.host.is_ejected());
+        let anybody = endpoints.iter().any(Endpoint::answers);
         // With everybody out, a try is better than none.
-        let counts = |endpoint: &Endpoint| !anybody || !endpoint.host.is_ejected();
+        let counts = |endpoint: &Endpoint| !anybody || endpoint.answers();
         let priorities = endpoints.iter().map(|endpoint| endpoint.priority).max().map_or(0, |highest| highest + 1);
         let (mut healthy, mut levels) = (Vec::new(), Vec::new());
         for priority in 0..priorities {
@@ -206,7 +225,13 @@ mod tests {
     use super::*;
 
     fn endpoint(last: u8, weight: u32, priority: u32) -> Endpoint {
-        Endpoint { host: Host::new(SocketAddr::from(([10, 0, 0, last], 80))), weight, priority }
+        Endpoint { host: Host::new(SocketAddr::from(([10, 0, 0, last], 80))), weight, priority, well: true }
+    }
+
+    fn of(endpoints: &[Endpoint]) -> Cluster {
+        let cluster = Cluster::new("c");
+        cluster.replace(endpoints.to_vec(), 140);
+        cluster
     }
 
     fn shares(cluster: &Cluster, connections: usize) -> Vec<(u8, usize)> {
@@ -221,12 +246,12 @@ mod tests {
     #[test]
     fn an_update_does_not_begin_the_order_again() {
         let endpoints = vec![endpoint(1, 1, 0), endpoint(2, 1, 0)];
-        let cluster = Cluster::new("c", Settings::default(), endpoints.clone());
+        let cluster = of(&endpoints);
         let mut counts = [0, 0];
         for _ in 0..100 {
             let host = cluster.next(None).unwrap();
             counts[usize::from(Arc::ptr_eq(&host, &endpoints[1].host))] += 1;
-            cluster.replace(endpoints.clone());
+            cluster.replace(endpoints.clone(), 140);
         }
         assert_eq!(counts, [50, 50]);
     }
@@ -234,7 +259,7 @@ mod tests {
     #[test]
     fn whoever_fails_twice_is_left_out_until_it_answers() {
         let endpoints = vec![endpoint(1, 2, 0), endpoint(2, 1, 0), endpoint(3, 5, 0)];
-        let cluster = Cluster::new("c", Settings::default(), endpoints.clone());
+        let cluster = of(&endpoints);
         assert_eq!(shares(&cluster, 800), [(1, 200), (2, 100), (3, 500)]);
         let dead = &endpoints[2].host;
         assert!(!dead.failed() && dead.failed() && !dead.failed(), "told once");
@@ -248,20 +273,20 @@ mod tests {
     #[test]
     fn a_second_try_goes_elsewhere() {
         let endpoints = vec![endpoint(1, 9, 0), endpoint(2, 1, 0)];
-        let cluster = Cluster::new("c", Settings::default(), endpoints.clone());
+        let cluster = of(&endpoints);
         let again = cluster.next(Some(&endpoints[0].host)).unwrap();
         assert!(Arc::ptr_eq(&again, &endpoints[1].host));
-        let alone = Cluster::new("c", Settings::default(), endpoints[..1].to_vec());
+        let alone = of(&endpoints[..1]);
         assert!(alone.next(Some(&endpoints[0].host)).is_none());
         let other_priority = vec![endpoints[0].clone(), endpoint(3, 1, 1)];
-        let cluster = Cluster::new("c", Settings::default(), other_priority);
+        let cluster = of(&other_priority);
         assert!(cluster.next(Some(&endpoints[0].host)).is_some());
     }
 
     #[test]
     fn the_next_priority_takes_what_the_first_cannot() {
         let endpoints = vec![endpoint(1, 1, 0), endpoint(2, 1, 0), endpoint(3, 1, 1), endpoint(4, 1, 1)];
-        let cluster = Cluster::new("c", Settings::default(), endpoints.clone());
+        let cluster = of(&endpoints);
         assert_eq!(shares(&cluster, 100), [(1, 50), (2, 50)]);
         let eject = |at: usize| assert!(!endpoints[at].host.failed() && endpoints[at].host.failed());
         eject(1);
@@ -278,6 +303,6 @@ mod tests {
 
     #[test]
     fn an_empty_cluster_leads_nowhere() {
-        assert!(Cluster::new("c", Settings::default(), Vec::new()).next(None).is_none());
+        assert!(Cluster::new("c").next(None).is_none());
     }
 }

@@ -8,6 +8,7 @@ pub mod balance;
 pub mod client_hello;
 pub mod cluster;
 mod pipe;
+pub mod resources;
 pub mod server;
 pub mod table;
 pub mod tunnel;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -317,7 +318,10 @@ async fn serve(admitted: Admitted, mut client: TcpStream, peer: SocketAddr) {
     let routed = timeout(shared.settings.hello, hello(&client, shared)).await;
     let (route, first) = match routed.unwrap_or(Err(Refusal::Slow)) {
         Ok(routed) => routed,
-        Err(refusal) => return shared.refuse(peer, refusal),
+        Err(refusal) => {
+            shared.refuse(peer, refusal);
+            return answer(client, shared).await;
+        }
     };
     let counters = &route.counters;
     Counters::add(&counters.connections, 1);
@@ -413,6 +417,13 @@ fn receive(
             shared.table.load().find(name).cloned().map(Some).ok_or(Refusal::UnknownServerName)
         }
     }
+}
+
+/// Tells a client that is not routed what the table has for it; usually nothing.
+async fn answer(mut client: TcpStream, shared: &Shared) {
+    let Some(answer) = shared.table.load().answer().cloned() else { return };
+    // It may be gone, and then nobody needs an answer.
+    let _ = timeout(shared.settings.hello, client.write_all(&answer)).await;
 }
 
 /// Tries a host that was left out until it answers, or is no endpoint of the cluster any more.

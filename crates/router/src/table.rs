@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+
 use crate::cluster::Cluster;
 
 /// Longest name that is brought to lower case on the stack; a TLS server name of DNS has at most 253.
@@ -42,7 +44,10 @@ impl Counters {
 
 /// All routes of a listener.
 #[derive(Debug, Default)]
-pub struct Table(HashMap<Box<[u8]>, Arc<Route>>);
+pub struct Table {
+    routes: HashMap<Box<[u8]>, Arc<Route>>,
+    answer: Option<Bytes>,
+}
 
 /// Two routes have one name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,7 +62,7 @@ pub struct Taken {
 impl Table {
     /// A table for about so many names.
     pub fn with_capacity(names: usize) -> Self {
-        Self(HashMap::with_capacity(names))
+        Self { routes: HashMap::with_capacity(names), answer: None }
     }
 
     /// Adds a name, any bytes; letters of ASCII count without their case, as Envoy's do.
@@ -66,10 +71,10 @@ impl Table {
     /// It has a route, which stays.
     pub fn insert(&mut self, name: &str, route: Arc<Route>) -> Result<(), Taken> {
         let key = name.to_ascii_lowercase().into_bytes().into_boxed_slice();
-        if let Some(there) = self.0.get(&key) {
+        if let Some(there) = self.routes.get(&key) {
             return Err(Taken { name: name.to_owned(), by: there.cluster.name().to_owned() });
         }
-        self.0.insert(key, route);
+        self.routes.insert(key, route);
         Ok(())
     }
 
@@ -77,31 +82,40 @@ impl Table {
     pub fn find(&self, name: &[u8]) -> Option<&Arc<Route>> {
         let mut usual = [0; USUAL];
         let Some(lower) = usual.get_mut(..name.len()) else {
-            return self.0.get(name.to_ascii_lowercase().as_slice());
+            return self.routes.get(name.to_ascii_lowercase().as_slice());
         };
         lower.copy_from_slice(name);
         lower.make_ascii_lowercase();
-        self.0.get(&*lower)
+        self.routes.get(&*lower)
+    }
+
+    /// Has everybody who is not routed answered with these bytes instead of a close.
+    pub fn answer_all(&mut self, answer: Bytes) {
+        self.answer = Some(answer);
+    }
+
+    /// What whoever is not routed is answered, if anything.
+    pub fn answer(&self) -> Option<&Bytes> {
+        self.answer.as_ref()
     }
 
     /// How many names there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.routes.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.routes.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Settings;
 
     fn route(name: &str) -> Arc<Route> {
-        let cluster = Arc::new(Cluster::new(name, Settings::default(), Vec::new()));
+        let cluster = Arc::new(Cluster::new(name));
         Arc::new(Route { cluster, counters: Counters::default() })
     }
 

@@ -65,10 +65,16 @@ async fn echo(letter: u8) -> SocketAddr {
 }
 
 fn cluster(name: &str, endpoints: &[(SocketAddr, u32)]) -> Arc<Cluster> {
-    let endpoints =
-        endpoints.iter().map(|(address, weight)| Endpoint { host: Host::new(*address), weight: *weight, priority: 0 });
-    let settings = ClusterSettings { connect_timeout: Duration::from_secs(1), ..ClusterSettings::default() };
-    Arc::new(Cluster::new(name, settings, endpoints.collect()))
+    let endpoint = |(address, weight): &(SocketAddr, u32)| Endpoint {
+        host: Host::new(*address),
+        weight: *weight,
+        priority: 0,
+        well: true,
+    };
+    let cluster = Cluster::new(name);
+    cluster.set(ClusterSettings { connect_timeout: Duration::from_secs(1) });
+    cluster.replace(endpoints.iter().map(endpoint).collect(), 140);
+    Arc::new(cluster)
 }
 
 fn table(routes: &[(&str, &Arc<Cluster>)]) -> Arc<Table> {

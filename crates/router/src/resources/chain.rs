@@ -1,0 +1,138 @@
+//! Filter chains of a listener.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kds_proto::Any;
+use kds_proto::envoy::config::core::v3::data_source::Specifier;
+use kds_proto::envoy::config::listener::v3::filter::ConfigType;
+use kds_proto::envoy::config::listener::v3::{
+    FilterChain, FilterChainMatch, Listener, ListenerFilter, listener_filter,
+};
+use kds_proto::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
+use kds_proto::envoy::extensions::filters::network::direct_response::v3::Config as DirectResponse;
+use kds_proto::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use kds_proto::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
+use prost::{Message, Name};
+
+use super::assignment::{Tags, lb_tags, socket_address};
+use super::refusal::nothing_else;
+
+/// Where a chain leads. Chains that lead to the same place share their counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Leads {
+    pub cluster: String,
+    pub tags: Tags,
+}
+
+/// What a chain does.
+#[derive(Debug)]
+pub(super) enum Chain<'c> {
+    /// Routes these names.
+    Route { names: &'c [String], leads: Leads },
+    /// Answers everybody who is not routed with these bytes.
+    Answer(Bytes),
+}
+
+/// How a chain is called in messages.
+pub(super) fn title(chain: &FilterChain) -> String {
+    let names = chain.filter_chain_match.as_ref().map(|matched| matched.server_names.join(", ")).unwrap_or_default();
+    match (&*chain.name, &*names) {
+        ("", "") => "the filter chain without a name".to_owned(),
+        ("", names) => format!("the filter chain of {names:?}"),
+        (name, _) => format!("the filter chain {name:?}"),
+    }
+}
+
+/// Where a listener listens, if it is one that a router can serve at all.
+pub(super) fn address(listener: &Listener) -> Result<SocketAddr, String> {
+    let mut rest = listener.clone();
+    (rest.name, rest.stat_prefix) = (String::new(), String::new());
+    (rest.filter_chains, rest.listener_filters) = (Vec::new(), Vec::new());
+    (rest.address, rest.enable_reuse_port, rest.metadata, rest.tcp_backlog_size) = (None, None, None, None);
+    (rest.traffic_direction, rest.per_connection_buffer_limit_bytes) = (0, None);
+    nothing_else(&rest)?;
+    for filter in &listener.listener_filters {
+        inspects(filter)?;
+    }
+    socket_address(listener.address.as_ref().ok_or("it has no address")?)
+}
+
+fn inspects(filter: &ListenerFilter) -> Result<(), String> {
+    match &filter.config_type {
+        Some(listener_filter::ConfigType::TypedConfig(config))
+            if config.message_name() == TlsInspector::full_name() =>
+        {
+            Ok(())
+        }
+        _ => Err(format!("not supported by this router: the listener filter {:?}", filter.name)),
+    }
+}
+
+impl<'c> Chain<'c> {
+    pub fn read(chain: &'c FilterChain) -> Result<Self, String> {
+        let mut rest = chain.clone();
+        (rest.name, rest.filters, rest.filter_chain_match, rest.metadata) = (String::new(), Vec::new(), None, None);
+        nothing_else(&rest)?;
+        let [filter] = chain.filters.as_slice() else {
+            return Err("it must have one filter, tcp_proxy".to_owned());
+        };
+        let Some(ConfigType::TypedConfig(config)) = &filter.config_type else {
+            return Err(format!("the filter {:?} has no typedConfig", filter.name));
+        };
+        let names = names(chain.filter_chain_match.as_ref())?;
+        if names.is_empty() && config.message_name() == DirectResponse::full_name() {
+            return Ok(Self::Answer(answer(config)?));
+        }
+        if config.message_name() != TcpProxy::full_name() {
+            return Err(format!("not supported by this router: the filter {:?}", filter.name));
+        }
+        if names.is_empty() {
+            return Err("it matches without serverNames".to_owned());
+        }
+        Ok(Self::Route { names, leads: leads(config)? })
+    }
+}
+
+fn names(matched: Option<&FilterChainMatch>) -> Result<&[String], String> {
+    let Some(matched) = matched else { return Ok(&[]) };
+    let mut rest = matched.clone();
+    (rest.server_names, rest.transport_protocol) = (Vec::new(), String::new());
+    nothing_else(&rest)?;
+    if !matches!(&*matched.transport_protocol, "" | "tls") {
+        return Err(format!("not supported by this router: transportProtocol {:?}", matched.transport_protocol));
+    }
+    if let Some(wild) = matched.server_names.iter().find(|name| name.contains('*')) {
+        return Err(format!("not supported by this router: the pattern {wild:?} among serverNames"));
+    }
+    Ok(&matched.server_names)
+}
+
+fn leads(config: &Any) -> Result<Leads, String> {
+    let mut proxy = TcpProxy::decode(&*config.value).map_err(|error| format!("its tcp_proxy: {error}"))?;
+    let tags = proxy.metadata_match.take().as_ref().map(lb_tags).unwrap_or_default();
+    let specifier = proxy.cluster_specifier.take();
+    proxy.stat_prefix.clear();
+    // The router's own limit of silence holds: Kuma sets none for zone proxies (zone-dataplane 5.4).
+    let idle = proxy.idle_timeout.take();
+    nothing_else(&proxy)?;
+    if idle.is_some_and(|idle| Duration::try_from(idle) != Ok(Duration::from_secs(3_600))) {
+        return Err("not supported by this router: an idleTimeout other than 1 h".to_owned());
+    }
+    match specifier {
+        Some(ClusterSpecifier::Cluster(cluster)) if !cluster.is_empty() => Ok(Leads { cluster, tags }),
+        Some(ClusterSpecifier::WeightedClusters(_)) => Err("not supported by this router: weightedClusters".to_owned()),
+        _ => Err("its tcp_proxy names no cluster".to_owned()),
+    }
+}
+
+fn answer(config: &Any) -> Result<Bytes, String> {
+    let response = DirectResponse::decode(&*config.value).map_err(|error| format!("its direct_response: {error}"))?;
+    match response.response.and_then(|source| source.specifier) {
+        Some(Specifier::InlineString(text)) => Ok(text.into()),
+        Some(Specifier::InlineBytes(bytes)) => Ok(bytes.into()),
+        None => Ok(Bytes::new()),
+        Some(_) => Err("not supported by this router: a direct_response from outside".to_owned()),
+    }
+}

@@ -1,0 +1,208 @@
+//! From Envoy's resources to tables: the subset of Listener, Cluster and ClusterLoadAssignment that an SNI router needs
+//! (zone-dataplane 5.4, 6.3).
+//!
+//! A resource that asks for more is refused by name and takes nobody along: a route whose cluster is refused leads
+//! nowhere, the others go on. An update of endpoints reaches the clusters that are in use without a new table.
+
+mod assignment;
+mod chain;
+mod refusal;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use kds_proto::envoy::config::cluster::v3::Cluster as ClusterResource;
+use kds_proto::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy};
+use kds_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use kds_proto::envoy::config::listener::v3::Listener as ListenerResource;
+
+pub use refusal::Refusal;
+
+use crate::cluster::{Cluster, Settings};
+use crate::table::{Counters, Route, Table};
+use assignment::{Assignment, Subset, Tags};
+use chain::{Chain, Leads};
+
+/// Connect timeout of a cluster that names none (Envoy's default).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// All resources that a router has, and what it made of them.
+#[derive(Debug, Default)]
+pub struct Resources {
+    clusters: HashMap<String, Definition>,
+    assignments: HashMap<String, Assignment>,
+    listeners: BTreeMap<String, Listener>,
+    /// Clusters in use, by name and then by the tags that narrow them.
+    live: HashMap<String, BTreeMap<Tags, Weak<Cluster>>>,
+}
+
+#[derive(Debug)]
+struct Definition {
+    settings: Settings,
+    subset: Subset,
+}
+
+/// A listener as it shall be served.
+#[derive(Debug)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where it leads; another one after each change of its chains.
+    pub table: Arc<Table>,
+    routes: HashMap<Leads, Arc<Route>>,
+}
+
+impl Resources {
+    /// Takes a cluster, new or changed.
+    ///
+    /// # Errors
+    /// It asks for something that a router does not do; the one that was there is kept.
+    pub fn put_cluster(&mut self, cluster: ClusterResource) -> Result<(), Refusal> {
+        let refusal = |reason: String| Refusal::new("Cluster", &cluster.name, reason);
+        let mut rest = cluster.clone();
+        (rest.name, rest.alt_stat_name) = (String::new(), String::new());
+        (rest.connect_timeout, rest.load_assignment, rest.eds_cluster_config) = (None, None, None);
+        (rest.lb_subset_config, rest.cluster_discovery_type, rest.metadata) = (None, None, None);
+        rest.lb_policy = 0;
+        // A limit of connections, which we have for a listener, and of buffers, of which we have none.
+        (rest.circuit_breakers, rest.per_connection_buffer_limit_bytes) = (None, None);
+        refusal::nothing_else(&rest).map_err(refusal)?;
+        if cluster.lb_policy != LbPolicy::RoundRobin as i32 {
+            return Err(refusal("lbPolicy must be ROUND_ROBIN".to_owned()));
+        }
+        let inline = match &cluster.cluster_discovery_type {
+            Some(ClusterDiscoveryType::Type(kind)) if *kind == DiscoveryType::Eds as i32 => None,
+            None => Some(()),
+            Some(ClusterDiscoveryType::Type(kind)) if *kind == DiscoveryType::Static as i32 => Some(()),
+            _ => return Err(refusal("type must be EDS or STATIC".to_owned())),
+        };
+        let subset = Subset::read(cluster.lb_subset_config.as_ref()).map_err(refusal)?;
+        let connect_timeout = match &cluster.connect_timeout {
+            None => CONNECT_TIMEOUT,
+            Some(given) => Duration::try_from(*given)
+                .ok()
+                .filter(|timeout| !timeout.is_zero())
+                .ok_or_else(|| refusal("connectTimeout must be positive".to_owned()))?,
+        };
+        if inline.is_some() {
+            let given = cluster.load_assignment.as_ref();
+            let assignment = given.map(Assignment::read).transpose().map_err(refusal)?.unwrap_or_default();
+            self.assignments.insert(cluster.name.clone(), assignment);
+        }
+        let settings = Settings { connect_timeout };
+        let name = cluster.name;
+        self.clusters.insert(name.clone(), Definition { settings, subset });
+        self.refresh(&name);
+        Ok(())
+    }
+
+    /// Forgets a cluster and its endpoints: routes to it lead nowhere.
+    pub fn remove_cluster(&mut self, name: &str) {
+        self.clusters.remove(name);
+        self.assignments.remove(name);
+        self.refresh(name);
+    }
+
+    /// Takes the endpoints of a cluster, whether it is known yet or not.
+    ///
+    /// # Errors
+    /// An endpoint is of a kind that a router does not do; those that were there are kept.
+    pub fn put_assignment(&mut self, assignment: &ClusterLoadAssignment) -> Result<(), Refusal> {
+        let name = &assignment.cluster_name;
+        let read = Assignment::read(assignment);
+        let read = read.map_err(|reason| Refusal::new("ClusterLoadAssignment", name, reason))?;
+        self.assignments.insert(name.clone(), read);
+        self.refresh(name);
+        Ok(())
+    }
+
+    /// Forgets the endpoints of a cluster.
+    pub fn remove_assignment(&mut self, name: &str) {
+        self.assignments.remove(name);
+        self.refresh(name);
+    }
+
+    /// Takes a listener, new or changed. Chains that are refused are told, the others count.
+    ///
+    /// # Errors
+    /// Nothing of it can be served; the one that was there is kept.
+    pub fn put_listener(&mut self, listener: ListenerResource) -> Result<Vec<Refusal>, Refusal> {
+        let name = listener.name.clone();
+        let address = chain::address(&listener).map_err(|reason| Refusal::new("Listener", &name, reason))?;
+        let mut refused = Vec::new();
+        let mut table = Table::with_capacity(listener.filter_chains.len());
+        let mut routes = HashMap::with_capacity(listener.filter_chains.len());
+        let known = self.listeners.remove(&name);
+        for given in &listener.filter_chains {
+            let refuse = |reason: String| Refusal::new("Listener", &name, format!("{}: {reason}", chain::title(given)));
+            match Chain::read(given) {
+                Ok(Chain::Answer(answer)) => table.answer_all(answer),
+                Ok(Chain::Route { names, leads }) => {
+                    let before = known.as_ref().and_then(|known| known.routes.get(&leads));
+                    let route = before.cloned().unwrap_or_else(|| {
+                        Arc::new(Route { cluster: self.live(&leads), counters: Counters::default() })
+                    });
+                    for server_name in names {
+                        if let Err(taken) = table.insert(server_name, Arc::clone(&route)) {
+                            refused.push(refuse(taken.to_string()));
+                        }
+                    }
+                    routes.insert(leads, route);
+                }
+                Err(reason) => refused.push(refuse(reason)),
+            }
+        }
+        self.listeners.insert(name, Listener { address, table: Arc::new(table), routes });
+        Ok(refused)
+    }
+
+    /// Forgets a listener.
+    pub fn remove_listener(&mut self, name: &str) {
+        self.listeners.remove(name);
+    }
+
+    /// All listeners, by name.
+    pub fn listeners(&self) -> &BTreeMap<String, Listener> {
+        &self.listeners
+    }
+
+    /// The cluster that a chain leads to, made when it is first needed.
+    fn live(&mut self, leads: &Leads) -> Arc<Cluster> {
+        let subsets = self.live.entry(leads.cluster.clone()).or_default();
+        if let Some(cluster) = subsets.get(&leads.tags).and_then(Weak::upgrade) {
+            return cluster;
+        }
+        let cluster = Arc::new(Cluster::new(&leads.cluster));
+        subsets.insert(leads.tags.clone(), Arc::downgrade(&cluster));
+        self.fill(&leads.cluster, &leads.tags, &cluster);
+        cluster
+    }
+
+    /// Brings the clusters in use up to date.
+    fn refresh(&mut self, name: &str) {
+        let Some(subsets) = self.live.get_mut(name) else { return };
+        subsets.retain(|_, cluster| cluster.strong_count() > 0);
+        let live: Vec<_> =
+            subsets.iter().filter_map(|(tags, cluster)| Some((tags.clone(), cluster.upgrade()?))).collect();
+        if live.is_empty() {
+            self.live.remove(name);
+        }
+        for (tags, cluster) in live {
+            self.fill(name, &tags, &cluster);
+        }
+    }
+
+    fn fill(&self, name: &str, tags: &Tags, cluster: &Cluster) {
+        let (definition, assignment) = (self.clusters.get(name), self.assignments.get(name));
+        let (Some(definition), Some(assignment)) = (definition, assignment) else {
+            return cluster.replace(Vec::new(), assignment::OVERPROVISIONING);
+        };
+        cluster.set(definition.settings);
+        cluster.replace(definition.subset.select(assignment, tags), assignment.overprovisioning);
+    }
+}
+
+#[cfg(test)]
+mod tests;
