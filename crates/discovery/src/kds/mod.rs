@@ -1,5 +1,4 @@
 //! The synchronisation of control planes (KDS).
 
 pub mod rules;
-pub mod subscription;
 pub mod wire;
