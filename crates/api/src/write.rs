@@ -10,7 +10,7 @@ use kds_proto::kuma::system::v1alpha1::ZoneInsight;
 use model::intake::{self, Put, Rejection};
 use model::label_rules::OriginLabel;
 use model::spec::mesh;
-use model::{Key, Kind, Resource, Snapshot, insight};
+use model::{Key, Kind, Resource, Snapshot, insight, labels};
 use serde::Serialize;
 use store::{Applied, ApplyError, Batch};
 
@@ -68,6 +68,7 @@ pub(crate) async fn delete(api: &Api, call: &Call, kind: Kind) -> Result<Respons
     let configuration = api.configuration();
     let stored = configuration.get(&key).ok_or_else(|| Problem::not_found(DELETE))?;
     call.precondition.check(&key, Some(stored))?;
+    check_own(api, stored)?;
     if !api.settings.unsafe_delete {
         check_deletable(&key, &configuration, &api.insights())?;
     }
@@ -142,6 +143,16 @@ fn check_may_write(api: &Api, call: &Call, kind: Kind) -> Result<(), Problem> {
             call.user
         );
         return Err(Problem::access_denied(detail));
+    }
+    Ok(())
+}
+
+/// A federated zone does not delete what the global told it: it would be missing here until the global changes it.
+fn check_own(api: &Api, stored: &Resource) -> Result<(), Problem> {
+    let synced = stored.meta.labels.get(labels::ORIGIN) == Some(labels::ORIGIN_GLOBAL);
+    if api.settings.mode.is_federated_zone() && synced && !api.settings.skip_origin_check {
+        let field = format!("labels[{:?}]", labels::ORIGIN);
+        return Err(Problem::invalid_field(DELETE, &field, "the origin label must be set to 'zone'"));
     }
     Ok(())
 }

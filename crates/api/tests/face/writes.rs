@@ -149,3 +149,25 @@ async fn every_write_and_token_leaves_its_line() {
     assert!(lines[7]["expires"].is_string());
     assert!(!text.contains(&user.text), "a token is no business of the log");
 }
+
+/// kds-wire 8.2, KDS-59: what the global told is the global's; Kuma 2.13 leaves a gap for DELETE.
+#[tokio::test]
+async fn a_federated_zone_neither_changes_nor_deletes_what_the_global_told() {
+    let labels = [("kuma.io/origin", "global"), ("kuma.io/display-name", "t")].into_iter().collect();
+    let key = model::Key::new(model::Kind::MeshTimeout, "default", "t");
+    let spec = model::Payload::from_bytes(timeout(1)["spec"].to_string());
+    let synced = store::Batch::new().create(model::Resource::new(key, labels, spec));
+    for (federated, skipped, expected) in [(true, false, 400), (true, true, 200), (false, false, 200)] {
+        let mode = model::mode::Mode::universal_zone("east", federated);
+        let face = Face::new(api::Settings { mode, skip_origin_check: skipped, ..settings() }).await;
+        face.store.apply(synced.clone()).await.unwrap();
+        let answer = face.local(&Method::DELETE, TIMEOUT, &[], &Value::Null).await;
+        assert_eq!(answer.status, expected, "{}", answer.text);
+        if expected == 400 {
+            let parameter = &answer.json()["invalid_parameters"][0];
+            assert_eq!(parameter["field"], r#"labels["kuma.io/origin"]"#);
+            assert_eq!(parameter["reason"], "the origin label must be set to 'zone'");
+            assert_eq!(face.local(&Method::PUT, TIMEOUT, &[], &timeout(2)).await.status, 400);
+        }
+    }
+}
