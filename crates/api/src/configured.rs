@@ -38,6 +38,7 @@ impl Settings {
             access: effective.section::<Access>("access.static").map_err(unusable)?,
             authentication: Authentication::configured(effective)?,
             limits: Limits::default(),
+            proxy_admin: None,
             audit: audit(effective, &metrics)?,
             metrics,
         })

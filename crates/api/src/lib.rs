@@ -27,6 +27,7 @@ pub mod openapi;
 mod overview;
 mod precondition;
 pub mod problem;
+pub mod proxy_admin;
 pub mod query;
 mod reply;
 mod resource;
@@ -43,6 +44,7 @@ pub use limits::Limits;
 pub use meta::{Instance, PRODUCT, VERSION};
 pub use metrics::Metrics;
 pub use problem::Problem;
+pub use proxy_admin::ProxyAdmin;
 pub use serve::Tls;
 pub use servers::{Listeners, Servers, start};
 pub use service_insight::Addressing;
@@ -74,6 +76,8 @@ pub struct Settings {
     pub authentication: identity::Authentication,
     /// What requests may take.
     pub limits: Limits,
+    /// The way to proxies; without it, questions to them are not answered.
+    pub proxy_admin: Option<Arc<dyn ProxyAdmin>>,
     /// Where writes are told of; nowhere by default.
     pub audit: Option<Audit>,
     /// What is counted; the program registers them.

@@ -50,6 +50,8 @@ pub enum Operation {
     ListOverviews(Kind),
     /// One resource with what is known of how it fares.
     Overview(Kind),
+    /// A question to a proxy itself.
+    AskProxy(Kind),
 }
 
 /// A path and what it does.
@@ -128,6 +130,10 @@ fn of_kind(kind: Kind, routes: &mut Vec<Route>) {
                 add(format!("/{path}/_overview"), Operation::ListOverviews(kind));
             }
         }
+    }
+    if matches!(kind, Kind::Dataplane | Kind::ZoneIngress | Kind::ZoneEgress) {
+        let mesh = if info.scope == Scope::Mesh { "/meshes/{mesh}" } else { "" };
+        add(format!("{mesh}/{}/{{name}}/{{operation}}", info.path), Operation::AskProxy(kind));
     }
     if let Some((_, older)) = info.insight {
         let collection =

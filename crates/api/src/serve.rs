@@ -20,7 +20,7 @@ use crate::precondition::Precondition;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::route::{self, Operation, Route};
-use crate::{Api, audit, kinds, limits, meta, openapi, reply, resource, tokens, write};
+use crate::{Api, audit, kinds, limits, meta, openapi, proxy_admin, reply, resource, tokens, write};
 
 /// What a handler knows of its request.
 pub(crate) struct Call {
@@ -180,6 +180,7 @@ async fn handle(api: &Arc<Api>, call: &Call, method: &Method, body: Bytes) -> Re
         Operation::List(kind) => resource::list(api, call, kind),
         Operation::ListOverviews(kind) => resource::list_overviews(api, call, kind),
         Operation::Overview(kind) => resource::overview(api, call, kind),
+        Operation::AskProxy(kind) => proxy_admin::answer(api, call, kind).await,
         Operation::One(kind) => match *method {
             Method::PUT => write::put(api, call, kind, body).await,
             Method::DELETE => write::delete(api, call, kind).await,

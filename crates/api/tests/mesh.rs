@@ -31,6 +31,7 @@ async fn global() -> Router {
         access: identity::Access::default(),
         authentication: identity::Authentication::default(),
         limits: api::Limits::default(),
+        proxy_admin: None,
         audit: None,
         metrics: api::Metrics::default(),
     };

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::caller::Authentication;
 use crate::tls::{Files, ensure_certificate};
-use crate::token::StaticKey;
+use crate::token::{StaticKey, Validator};
 
 /// A public key in the configuration; exactly one of `key` and `keyFile`, which the configuration has checked.
 #[derive(Default, Deserialize)]
@@ -28,12 +28,26 @@ impl Authentication {
     /// # Errors
     /// A public key cannot be read.
     pub fn configured(effective: &Effective) -> Result<Self, Fatal> {
-        const KEYS: &str = "apiServer.authn.tokens.validator";
+        let Validator { static_keys, use_secrets } =
+            Validator::configured(effective, "apiServer.authn.tokens.validator")?;
         Ok(Self {
             localhost_is_admin: effective.flag("apiServer.authn.localhostIsAdmin"),
             tokens: effective.text("apiServer.authn.type") == "tokens",
-            use_secrets: effective.flag(&format!("{KEYS}.useSecrets")),
-            static_keys: static_keys(effective, &format!("{KEYS}.publicKeys"))?,
+            use_secrets,
+            static_keys,
+        })
+    }
+}
+
+impl Validator {
+    /// A section of the configuration that says which keys count, `apiServer.authn.tokens.validator` say.
+    ///
+    /// # Errors
+    /// A public key cannot be read.
+    pub fn configured(effective: &Effective, section: &str) -> Result<Self, Fatal> {
+        Ok(Self {
+            use_secrets: effective.flag(&format!("{section}.useSecrets")),
+            static_keys: static_keys(effective, &format!("{section}.publicKeys"))?,
         })
     }
 }

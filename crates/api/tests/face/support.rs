@@ -64,6 +64,7 @@ pub fn settings() -> Settings {
         access: identity::Access::default(),
         authentication: identity::Authentication::default(),
         limits: api::Limits::default(),
+        proxy_admin: None,
         audit: None,
         metrics: api::Metrics::default(),
     }

@@ -65,6 +65,7 @@ impl World {
             access: identity::Access::default(),
             authentication: identity::Authentication::default(),
             limits: api::Limits::default(),
+            proxy_admin: None,
             audit: None,
             metrics: api::Metrics::default(),
         };

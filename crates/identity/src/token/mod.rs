@@ -16,7 +16,7 @@ mod admit;
 mod verify;
 
 pub use admit::Proxy;
-pub use verify::{Keys, StaticKey, VerifyError};
+pub use verify::{Keys, StaticKey, Validator, VerifyError};
 
 /// How long a token of a proxy or a zone is good when nobody says it.
 pub const TEN_YEARS: TimeDelta = TimeDelta::days(3650);

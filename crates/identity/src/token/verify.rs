@@ -40,6 +40,22 @@ pub struct Keys<'a> {
     pub use_secrets: bool,
 }
 
+/// Which keys count for tokens of one sort, whatever is stored at the time.
+#[derive(Clone, Debug)]
+pub struct Validator {
+    /// Keys of the configuration.
+    pub static_keys: Vec<StaticKey>,
+    /// Whether keys in secrets count.
+    pub use_secrets: bool,
+}
+
+impl Validator {
+    /// The keys as a snapshot has them.
+    pub fn keys<'a>(&'a self, snapshot: &'a Snapshot) -> Keys<'a> {
+        Keys { snapshot, static_keys: &self.static_keys, use_secrets: self.use_secrets }
+    }
+}
+
 /// Why a token is not good. For our log: a caller learns only that it is not.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
@@ -66,6 +82,21 @@ pub enum VerifyError {
     /// It was revoked.
     #[error("the token {0} is revoked")]
     Revoked(String),
+}
+
+impl VerifyError {
+    /// What whoever shows the token may know, and can mend. Of a forgery nothing more is told.
+    pub fn for_holder(&self) -> String {
+        use jsonwebtoken::errors::ErrorKind::{ExpiredSignature, ImmatureSignature};
+        match self {
+            Self::Revoked(_) | Self::Key(_) => self.to_string(),
+            Self::Invalid(error) if *error.kind() == ExpiredSignature => "it has expired".to_owned(),
+            Self::Invalid(error) if *error.kind() == ImmatureSignature => {
+                "it is not good yet: do the clocks of both ends agree?".to_owned()
+            }
+            _ => "it is not one that this global issued".to_owned(),
+        }
+    }
 }
 
 impl Keys<'_> {
