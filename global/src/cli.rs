@@ -70,6 +70,7 @@ async fn run(effective: &Effective) -> Result<Exit> {
         version = VERSION,
         http = running.api.http.map(tracing::field::display),
         https = running.api.https.map(tracing::field::display),
+        zones = %running.kds,
         diagnostics = %running.diagnostics,
         "kuma-global is up"
     );

@@ -1,5 +1,6 @@
 //! What the global reads out of the configuration.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use runtime::tasks::Backoff;
 use runtime::{Clock, Fatal, drain, exit};
 
 use crate::VERSION;
+use crate::kds::settings as kds;
 
 /// Settings of the global control plane.
 #[derive(Debug)]
@@ -26,6 +28,10 @@ pub struct Config {
     pub diagnostics: Diagnostics,
     /// What is made at first start.
     pub defaults: Switches,
+    /// The server that zones dial.
+    pub kds: kds::Settings,
+    /// Where proxies that dial the wrong control plane are turned away.
+    pub refusing: (SocketAddr, Files),
     /// Rest between two writes of insights.
     pub insights_pause: Duration,
     /// Pauses between tries of what fails.
@@ -49,6 +55,8 @@ impl Config {
         let length = |key: &str| effective.duration(key).to_std().unwrap_or_default();
         Ok(Self {
             store: store::Settings::configured(effective, clock)?,
+            kds: kds::Settings::configured(effective, &instance.id)?,
+            refusing: (kds::everywhere(effective, "dpServer.port")?, Files::configured(effective, "dpServer")),
             api: api::Settings::configured(effective, Mode::Global, instance)?,
             defaults: Switches::configured(effective, &listeners),
             listeners,

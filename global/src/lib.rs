@@ -13,8 +13,14 @@ use store::{Candidate, Store};
 pub mod cli;
 mod config;
 mod defaults;
+pub mod insights;
+pub mod kds;
+mod proxy_admin;
+mod refusing;
+pub mod zones;
 
 pub use config::Config;
+use insights::Insights;
 
 /// Version of this program, apart from the version of Kuma that it shows to peers.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -27,11 +33,16 @@ const LEASE: (&str, Duration) = ("leader", Duration::from_secs(5));
 pub struct Running {
     /// Where the API listens.
     pub api: api::Servers,
+    /// Where zones dial in.
+    pub kds: SocketAddr,
+    /// Where proxies are turned away.
+    pub refusing: SocketAddr,
     /// Where `/ready` and `/metrics` are.
     pub diagnostics: SocketAddr,
     metrics: Metrics,
     life: Life,
     store: Store,
+    insights: Insights,
     candidate: Candidate,
     audit: Option<Audit>,
 }
@@ -40,7 +51,7 @@ pub struct Running {
 ///
 /// # Errors
 /// What keeps it from starting, in one line: a port in use, a database that cannot be opened.
-pub async fn run(config: Config) -> Result<Running, Fatal> {
+pub async fn run(mut config: Config) -> Result<Running, Fatal> {
     let (life, metrics) = (Life::new(Clock::system(), config.drain), Metrics::default());
     let starting = life.readiness().not_ready("reading the store");
     let diagnostics = config.diagnostics.start(&metrics, &life).await?;
@@ -61,12 +72,20 @@ pub async fn run(config: Config) -> Result<Running, Fatal> {
         async { Ok(keeping.await?) }
     });
 
+    let zones = kds::Kds::new(config.kds, &store, &life);
+    metrics.register(|registry| zones.metrics().register(registry));
+    zones.look_after(&candidate.leading(), config.backoff, &life);
+    config.api.proxy_admin = Some(zones.proxy_admin());
+    let (address, files) = config.refusing;
+    let refusing = refusing::start(address, files, zones.metrics().clone(), &life).await?;
+
     metrics.register(|registry| config.api.metrics.register(registry));
     let audit = config.api.audit.clone();
     let router = api::router(config.api, store.clone(), life.clock().clone());
     let api = api::start(config.listeners, &router, &life).await?;
+    let (kds, insights) = zones.start(&life).await?;
     drop(starting);
-    Ok(Running { api, diagnostics, metrics, life, store, candidate, audit })
+    Ok(Running { api, kds, refusing, diagnostics, metrics, life, store, insights, candidate, audit })
 }
 
 impl Running {
@@ -95,6 +114,8 @@ impl Running {
         let leading = self.candidate.leading();
         let exit = self.life.end().await;
         drop(self.candidate);
+        // The streams have ended by now: that they did is written before the store closes.
+        self.insights.flush(&self.store).await;
         let lease = leading.borrow().clone();
         if let Some(lease) = lease
             && let Err(error) = self.store.release(&lease).await

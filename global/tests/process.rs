@@ -10,6 +10,14 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use sqlx::{AssertSqlSafe, Connection};
 use store::test_support::{Setup, TestPostgres};
 
+const PORTS: &[&str] = &[
+    "apiServer.http.port=0",
+    "apiServer.https.port=0",
+    "diagnostics.serverPort=0",
+    "dpServer.port=0",
+    "multizone.global.kds.grpcPort=0",
+];
+
 fn program(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kuma-global"));
     command.args(arguments).env_clear().env("HOME", folder).stdin(Stdio::null());
@@ -19,7 +27,7 @@ fn program(folder: &Path, arguments: &[&str]) -> Command {
 /// `run` on free ports.
 fn run(folder: &Path, sets: &[&str]) -> Command {
     let mut command = program(folder, &["run"]);
-    for set in ["apiServer.http.port=0", "apiServer.https.port=0", "diagnostics.serverPort=0"].iter().chain(sets) {
+    for set in PORTS.iter().chain(sets) {
         command.args(["--set", set]);
     }
     command

@@ -51,6 +51,8 @@ pub enum Format {
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
+    /// Nobody knows its zone.
+    NotFound,
     /// There is no way to the proxy yet; the text says which.
     NotConnected(String),
     /// It was asked and did not answer, or its zone is offline; the text says why.
@@ -78,6 +80,7 @@ pub(crate) async fn answer(api: &Api, call: &Call, kind: Kind) -> Result<Respons
         return Err(Problem::internal(NOT_EXECUTED));
     };
     let answer = admin.ask(proxy, question).await.map_err(|failure| match failure {
+        Failure::NotFound => Problem::not_found(NOT_EXECUTED),
         Failure::NotConnected(text) => Problem::new(StatusCode::BAD_REQUEST, "Bad Request", text),
         Failure::Failed(text) => Problem::new(StatusCode::BAD_REQUEST, NOT_EXECUTED, text),
         Failure::Internal(error) => {

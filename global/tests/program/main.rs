@@ -19,6 +19,14 @@ mod client;
 
 const TIMEOUT: &str = "/meshes/default/meshtimeouts/slow";
 
+const PORTS: &[&str] = &[
+    "apiServer.http.port=0",
+    "apiServer.https.port=0",
+    "diagnostics.serverPort=0",
+    "dpServer.port=0",
+    "multizone.global.kds.grpcPort=0",
+];
+
 async fn start(folder: &Path, sets: &[&str]) -> Running {
     let running = begin(folder, sets).await;
     ready(&running).await;
@@ -31,8 +39,7 @@ async fn ready(running: &Running) {
 }
 
 async fn begin(folder: &Path, sets: &[&str]) -> Running {
-    let ports = ["apiServer.http.port=0", "apiServer.https.port=0", "diagnostics.serverPort=0"];
-    let loader = ports.iter().chain(sets).fold(Loader::new(Role::Global), |loader, set| loader.set(set));
+    let loader = PORTS.iter().chain(sets).fold(Loader::new(Role::Global), |loader, set| loader.set(set));
     let mut effective = loader.load().unwrap().effective;
     effective.fill_in(&Host { home: Some(folder.to_owned()), address: None });
     kuma_global::run(Config::read(&effective).unwrap()).await.unwrap()

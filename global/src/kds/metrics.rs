@@ -1,0 +1,142 @@
+//! What is counted of the zones' streams.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::insights::StreamKind;
+use crate::kds::ending::{Ending, Refusal};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStream {
+    stream: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    stream: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Response {
+    stream: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfType {
+    by: &'static str,
+    r#type: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Question {
+    operation: &'static str,
+    result: &'static str,
+}
+
+type Count = Counter<u64, AtomicU64>;
+
+/// Metrics of the global's side of KDS. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    open: Family<OfStream, Gauge<i64, AtomicI64>>,
+    ended: Family<Ended, Count>,
+    refused: Family<Refused, Count>,
+    conflicts: Count,
+    responses: Family<Response, Count>,
+    rejections: Family<OfType, Count>,
+    written: Count,
+    removed: Count,
+    questions: Family<Question, Count>,
+    strangers: Count,
+}
+
+impl Metrics {
+    /// Adds them to a registry under `kds_`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("kds");
+        registry.register("streams_open", "Open streams of zones, by stream", self.open.clone());
+        registry.register("streams_ended", "Streams of zones that ended, by stream and reason", self.ended.clone());
+        registry.register("calls_refused", "Calls that were not let in, by reason", self.refused.clone());
+        registry.register(
+            "zone_name_conflicts",
+            "Times that two control planes called themselves by one zone name",
+            self.conflicts.clone(),
+        );
+        registry.register(
+            "responses",
+            "Responses on the streams of zones: sent, acknowledged or rejected by the zone, or received from it",
+            self.responses.clone(),
+        );
+        registry.register(
+            "rejections",
+            "Responses that were rejected for some of their resources, by the end that rejected them and type",
+            self.rejections.clone(),
+        );
+        registry.register("resources_stored", "Resources of zones created or updated here", self.written.clone());
+        registry.register("resources_removed", "Resources that their zones removed here", self.removed.clone());
+        registry.register(
+            "proxy_questions",
+            "Questions for the configuration, statistics or clusters of a zone's proxy, by operation and result",
+            self.questions.clone(),
+        );
+        registry.register(
+            "strangers",
+            "Proxies and others that dialled the global instead of their zone",
+            self.strangers.clone(),
+        );
+    }
+
+    pub(crate) fn opened(&self, kind: StreamKind) {
+        self.open.get_or_create(&OfStream { stream: kind.name() }).inc();
+    }
+
+    pub(crate) fn closed(&self, kind: StreamKind) {
+        self.open.get_or_create(&OfStream { stream: kind.name() }).dec();
+    }
+
+    pub(crate) fn ended(&self, kind: StreamKind, ending: &Ending) {
+        self.ended.get_or_create(&Ended { stream: kind.name(), reason: ending.name() }).inc();
+    }
+
+    pub(crate) fn refused(&self, refusal: &Refusal) {
+        self.refused.get_or_create(&Refused { reason: refusal.name() }).inc();
+    }
+
+    pub(crate) fn name_conflict(&self) {
+        self.conflicts.inc();
+    }
+
+    pub(crate) fn response(&self, kind: StreamKind, result: &'static str) {
+        self.responses.get_or_create(&Response { stream: kind.name(), result }).inc();
+    }
+
+    /// `by` is `zone` or `global`. The type is one that this end knows.
+    pub(crate) fn rejected(&self, by: &'static str, type_url: &str) {
+        self.rejections.get_or_create(&OfType { by, r#type: type_url.to_owned() }).inc();
+    }
+
+    pub(crate) fn stored(&self, written: usize, removed: usize) {
+        self.written.inc_by(written as u64);
+        self.removed.inc_by(removed as u64);
+    }
+
+    pub(crate) fn asked(&self, operation: &'static str, result: &'static str) {
+        self.questions.get_or_create(&Question { operation, result }).inc();
+    }
+
+    pub(crate) fn stranger(&self) {
+        self.strangers.inc();
+    }
+}
