@@ -13,6 +13,7 @@ pub mod labels;
 pub mod mode;
 pub mod name;
 pub mod number;
+pub mod policy;
 pub mod resource;
 pub mod rest_form;
 pub mod schema;

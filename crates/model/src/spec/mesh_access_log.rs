@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kind::Kind;
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
 use crate::spec::check::{MUST_BE_DEFINED, MUST_NOT_BE_EMPTY, each};
@@ -163,6 +164,8 @@ const TO: Allowed<'_> = Allowed::kinds(&[
 const MESH: Allowed<'_> = Allowed::kinds(&[TargetKind::Mesh]);
 
 impl Policy for MeshAccessLog {
+    const KIND: Kind = Kind::MeshAccessLog;
+
     type To = Item;
     type From = Item;
     type Rule = Rule;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
+use crate::kind::Kind;
 use crate::number::{self, IntOrString};
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
@@ -164,6 +165,8 @@ const FROM: Allowed<'_> = Allowed::kinds(&[TargetKind::Mesh]);
 const TO: Allowed<'_> = Allowed::kinds(&[TargetKind::Mesh, TargetKind::MeshService, TargetKind::MeshMultiZoneService]);
 
 impl Policy for MeshCircuitBreaker {
+    const KIND: Kind = Kind::MeshCircuitBreaker;
+
     type To = Item<Conf>;
     type From = Item<Conf>;
     type Rule = Rule<Conf>;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
+use crate::kind::Kind;
 use crate::number::{IntOrString, check_percentage};
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
@@ -113,6 +114,8 @@ const FROM: Allowed<'_> =
 const TO: Allowed<'_> = Allowed::kinds(&[TargetKind::Mesh]);
 
 impl Policy for MeshFaultInjection {
+    const KIND: Kind = Kind::MeshFaultInjection;
+
     type To = Item<Conf>;
     type From = Item<Conf>;
     type Rule = Rule;

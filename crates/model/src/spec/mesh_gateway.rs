@@ -1,16 +1,20 @@
 //! `MeshGateway`: listeners of a builtin gateway (api-and-kumactl 3.26).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use kds_proto::kuma::mesh::v1alpha1::MeshGateway;
 use kds_proto::kuma::mesh::v1alpha1::mesh_gateway::listener::Protocol;
 use kds_proto::kuma::mesh::v1alpha1::mesh_gateway::tls::Mode;
 use kds_proto::kuma::mesh::v1alpha1::mesh_gateway::{Conf, Listener};
+use kds_proto::kuma::mesh::v1alpha1::{Dataplane, MeshGateway};
 
-use crate::resource::Meta;
+use crate::kind::Kind;
+use crate::resource::{Meta, Resource};
+use crate::snapshot::Snapshot;
 use crate::spec::ProtoSpec;
 use crate::spec::address::check_port;
-use crate::spec::tags::Rules;
+use crate::spec::dataplane::{self, Role};
+use crate::spec::tags::{self, Rules};
 use crate::syntax::is_dns_1123_subdomain;
 use crate::violation::{Path, Violations};
 
@@ -18,6 +22,18 @@ const EMPTY: &str = "cannot be empty";
 
 /// The hostname of a listener that names none.
 const ANY_HOST: &str = "*";
+
+/// The gateway that configures a builtin gateway's proxy: the first by name whose selectors choose its tags.
+pub fn of<'a>(snapshot: &'a Snapshot, proxy: &Meta, dataplane: &Dataplane) -> Option<&'a Arc<Resource>> {
+    if dataplane::role(dataplane) != Role::BuiltinGateway {
+        return None;
+    }
+    let own = &dataplane.networking.as_ref()?.gateway.as_ref()?.tags;
+    snapshot.list_in(Kind::MeshGateway, &proxy.key.mesh).find(|resource| {
+        let gateway = resource.spec.message::<MeshGateway>();
+        gateway.is_ok_and(|gateway| gateway.selectors.iter().any(|selector| tags::matches(&selector.r#match, own)))
+    })
+}
 
 impl ProtoSpec for MeshGateway {
     fn validate(&self, _: &Meta, found: &mut Violations) {

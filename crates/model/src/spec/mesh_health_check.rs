@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
+use crate::kind::Kind;
 use crate::number::{IntOrString, check_percentage, check_whole_percentage};
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
@@ -138,6 +139,8 @@ const TOP: Allowed<'_> = Allowed::kinds(&[
 const TO: Allowed<'_> = Allowed::kinds(&[TargetKind::Mesh, TargetKind::MeshService, TargetKind::MeshMultiZoneService]);
 
 impl Policy for MeshHealthCheck {
+    const KIND: Kind = Kind::MeshHealthCheck;
+
     type To = Item<Conf>;
     type From = ();
     type Rule = ();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::kind::Kind;
 use crate::number::IntOrString;
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
@@ -38,6 +39,15 @@ pub struct To {
     pub target_ref: TargetRef,
     /// What is done with which requests.
     pub rules: Vec<Rule>,
+}
+
+/// What is done with the requests to a destination, added up over routes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rules {
+    /// What is done with which requests, the first that fits.
+    pub rules: Vec<Rule>,
+    /// Hosts of a gateway's listener.
+    pub hostnames: Vec<String>,
 }
 
 /// What is done with some requests.
@@ -308,6 +318,8 @@ const BACKENDS: Allowed<'_> = Allowed::kinds(&[
 const MIRRORS: Allowed<'_> = Allowed::kinds(&[TargetKind::MeshService, TargetKind::MeshServiceSubset]);
 
 impl Policy for MeshHttpRoute {
+    const KIND: Kind = Kind::MeshHTTPRoute;
+
     type To = To;
     type From = ();
     type Rule = ();

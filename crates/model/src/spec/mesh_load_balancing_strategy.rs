@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
+use crate::kind::Kind;
 use crate::number::{self, IntOrString};
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
@@ -313,6 +314,8 @@ const TO_OF_GATEWAY_WITH_BALANCER: Allowed<'_> = Allowed::kinds(&[TargetKind::Me
     .otherwise("value 'MeshGateway' is not supported, only Mesh is allowed if loadBalancer is set");
 
 impl Policy for MeshLoadBalancingStrategy {
+    const KIND: Kind = Kind::MeshLoadBalancingStrategy;
+
     type To = Item<Conf>;
     type From = ();
     type Rule = ();

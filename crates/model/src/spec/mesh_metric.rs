@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
+use crate::kind::Kind;
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
 use crate::spec::check::{MUST_BE_DEFINED, each};
@@ -199,6 +200,8 @@ const OTHERS: Allowed<'_> = Allowed::kinds(&[
 ]);
 
 impl Policy for MeshMetric {
+    const KIND: Kind = Kind::MeshMetric;
+
     type To = ();
     type From = ();
     type Rule = ();

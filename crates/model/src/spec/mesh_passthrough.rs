@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kind::Kind;
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
 use crate::spec::check::{each, must_be_one_of};
@@ -74,6 +75,8 @@ fn tcp() -> Protocol {
 const TOP: Allowed<'_> = Allowed::kinds(&[TargetKind::Mesh, TargetKind::MeshSubset, TargetKind::Dataplane]);
 
 impl Policy for MeshPassthrough {
+    const KIND: Kind = Kind::MeshPassthrough;
+
     type To = ();
     type From = ();
     type Rule = ();

@@ -11,6 +11,7 @@ use kds_proto::envoy::config::listener::v3::{Filter, Listener};
 use kds_proto::envoy::config::route::v3::VirtualHost;
 use kds_proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 
+use crate::kind::Kind;
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
 use crate::spec::check::{MUST_BE_DEFINED, MUST_NOT_BE_DEFINED, MUST_NOT_BE_EMPTY, each};
@@ -187,6 +188,8 @@ const OTHERS: Allowed<'_> = Allowed::kinds(&[
 ]);
 
 impl Policy for MeshProxyPatch {
+    const KIND: Kind = Kind::MeshProxyPatch;
+
     type To = ();
     type From = ();
     type Rule = ();

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
+use crate::kind::Kind;
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
 use crate::spec::check::{FROM_WITH_GATEWAYS, GREATER_THAN_ZERO, MUST_BE_DEFINED, MUST_NOT_BE_DEFINED, each};
@@ -119,6 +120,8 @@ const MESH: Allowed<'_> = Allowed::kinds(&[TargetKind::Mesh]);
 const SHORTEST_INTERVAL: GoDuration = GoDuration::from_millis(50);
 
 impl Policy for MeshRateLimit {
+    const KIND: Kind = Kind::MeshRateLimit;
+
     type To = Item<Conf>;
     type From = Item<Conf>;
     type Rule = Rule<Conf>;

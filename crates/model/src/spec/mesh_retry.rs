@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
+use crate::kind::Kind;
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
 use crate::spec::check::{self, each};
@@ -230,6 +231,8 @@ const TO: Allowed<'_> = Allowed::kinds(&[
 const TO_OF_GATEWAY: Allowed<'_> = Allowed::kinds(&[TargetKind::Mesh, TargetKind::MeshExternalService]);
 
 impl Policy for MeshRetry {
+    const KIND: Kind = Kind::MeshRetry;
+
     type To = Item<Conf>;
     type From = ();
     type Rule = ();

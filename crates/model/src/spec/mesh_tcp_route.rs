@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kind::Kind;
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
 use crate::spec::check::{self, each};
@@ -34,7 +35,7 @@ pub struct To {
 }
 
 /// What is done with connections.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rule {
     /// What is done.
     pub default: RuleConf,
@@ -76,6 +77,8 @@ const BACKENDS: Allowed<'_> = Allowed::kinds(&[
 ]);
 
 impl Policy for MeshTcpRoute {
+    const KIND: Kind = Kind::MeshTCPRoute;
+
     type To = To;
     type From = ();
     type Rule = ();

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
+use crate::kind::Kind;
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
 use crate::spec::check::{self, each};
@@ -94,6 +95,8 @@ const TO: Allowed<'_> = Allowed::kinds(&[
 const TO_OF_GATEWAY: Allowed<'_> = Allowed::kinds(&[TargetKind::Mesh, TargetKind::MeshExternalService]);
 
 impl Policy for MeshTimeout {
+    const KIND: Kind = Kind::MeshTimeout;
+
     type To = Item<Conf>;
     type From = Item<Conf>;
     type Rule = Rule<Conf>;

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kind::Kind;
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
 use crate::spec::check::{self, each};
@@ -50,6 +51,8 @@ const TOP: Allowed<'_> = Allowed::kinds(&[TargetKind::Mesh, TargetKind::MeshSubs
 const FROM: Allowed<'_> = Allowed::kinds(&[TargetKind::Mesh]);
 
 impl Policy for MeshTls {
+    const KIND: Kind = Kind::MeshTLS;
+
     type To = ();
     type From = Item<Conf>;
     type Rule = Rule<Conf>;

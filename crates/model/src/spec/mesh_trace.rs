@@ -6,6 +6,7 @@ use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kind::Kind;
 use crate::number::IntOrString;
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
@@ -167,6 +168,8 @@ const OTHERS: Allowed<'_> = Allowed::kinds(&[
 ]);
 
 impl Policy for MeshTrace {
+    const KIND: Kind = Kind::MeshTrace;
+
     type To = ();
     type From = ();
     type Rule = ();

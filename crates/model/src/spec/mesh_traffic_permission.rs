@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kind::Kind;
 use crate::resource::Meta;
 use crate::spec::JsonSpec;
 use crate::spec::check::{self, each};
@@ -72,6 +73,8 @@ const FROM: Allowed<'_> =
     Allowed::kinds(&[TargetKind::Mesh, TargetKind::MeshSubset, TargetKind::MeshService, TargetKind::MeshServiceSubset]);
 
 impl Policy for MeshTrafficPermission {
+    const KIND: Kind = Kind::MeshTrafficPermission;
+
     type To = ();
     type From = Item<Conf>;
     type Rule = Rule;

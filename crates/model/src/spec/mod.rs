@@ -45,7 +45,7 @@ pub mod mesh_ca;
 pub mod mesh_circuit_breaker;
 pub mod mesh_external_service;
 pub mod mesh_fault_injection;
-mod mesh_gateway;
+pub mod mesh_gateway;
 mod mesh_gateway_route;
 pub mod mesh_health_check;
 pub mod mesh_http_route;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kind::Kind;
 use crate::labels;
 use crate::resource::Meta;
 use crate::spec::words::words;
@@ -103,6 +104,9 @@ pub struct Rule<C> {
 
 /// A policy with `targetRef`, as selecting and merging see it. A list that a kind does not have is empty.
 pub trait Policy: JsonSpec {
+    /// Its kind.
+    const KIND: Kind;
+
     /// One of `to`.
     type To;
     /// One of `from`.
