@@ -208,6 +208,36 @@ pub mod envoy {
                 }
             }
         }
+        pub mod matching {
+            pub mod common_inputs {
+                pub mod ssl {
+                    pub mod v3 {
+                        include!("envoy.extensions.matching.common_inputs.ssl.v3.rs");
+                    }
+                }
+            }
+        }
+        pub mod retry {
+            pub mod host {
+                pub mod omit_host_metadata {
+                    pub mod v3 {
+                        include!("envoy.extensions.retry.host.omit_host_metadata.v3.rs");
+                    }
+                }
+                pub mod previous_hosts {
+                    pub mod v3 {
+                        include!("envoy.extensions.retry.host.previous_hosts.v3.rs");
+                    }
+                }
+            }
+            pub mod priority {
+                pub mod previous_priorities {
+                    pub mod v3 {
+                        include!("envoy.extensions.retry.priority.previous_priorities.v3.rs");
+                    }
+                }
+            }
+        }
         pub mod transport_sockets {
             pub mod tls {
                 pub mod v3 {
