@@ -6,6 +6,7 @@ pub mod ca;
 pub mod caller;
 mod configured;
 pub mod first_start;
+pub mod instances;
 pub mod signing_key;
 pub mod tls;
 pub mod token;
