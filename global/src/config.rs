@@ -12,8 +12,8 @@ use model::mode::Mode;
 use runtime::tasks::Backoff;
 use runtime::{Clock, Fatal, drain, exit};
 
-use crate::VERSION;
 use crate::kds::settings as kds;
+use crate::{VERSION, inter_cp};
 
 /// Settings of the global control plane.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Config {
     pub defaults: Switches,
     /// The server that zones dial.
     pub kds: kds::Settings,
+    /// How the instances of this global find each other, if there can be several.
+    pub inter_cp: Option<inter_cp::Settings>,
     /// Where proxies that dial the wrong control plane are turned away.
     pub refusing: (SocketAddr, Files),
     /// Rest between two writes of insights.
@@ -56,6 +58,7 @@ impl Config {
         Ok(Self {
             store: store::Settings::configured(effective, clock)?,
             kds: kds::Settings::configured(effective, &instance.id)?,
+            inter_cp: inter_cp::Settings::configured(effective)?,
             refusing: (kds::everywhere(effective, "dpServer.port")?, Files::configured(effective, "dpServer")),
             api: api::Settings::configured(effective, Mode::Global, instance)?,
             defaults: Switches::configured(effective, &listeners),

@@ -21,7 +21,7 @@ mod keeper;
 mod stale;
 
 pub(crate) use keeper::keep;
-pub(crate) use stale::finish_stale;
+pub(crate) use stale::{Living, finish_stale};
 
 /// How insights are kept.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use api::ProxyAdmin;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use runtime::drain::{Drain, Guard};
@@ -110,14 +109,20 @@ impl Kds {
         &self.door.metrics
     }
 
-    /// The way to the proxies of all zones.
-    pub fn proxy_admin(&self) -> Arc<dyn ProxyAdmin> {
+    /// The way to the proxies of the zones that are connected to this instance.
+    pub fn proxies(&self) -> ThroughZones {
         let Door { store, lines, metrics, settings, .. } = self.door.clone();
-        Arc::new(ThroughZones { store, lines, metrics, instance: settings.instance.clone() })
+        ThroughZones { store, lines, metrics, instance: settings.instance.clone(), peers: None }
     }
 
     /// Starts what keeps insights, credentials and connections true.
-    pub fn look_after(&self, leading: &watch::Receiver<Option<Lease>>, backoff: Backoff, life: &Life) {
+    pub fn look_after(
+        &self,
+        leading: &watch::Receiver<Option<Lease>>,
+        living: insights::Living,
+        backoff: Backoff,
+        life: &Life,
+    ) {
         let spawn = |name, work: Work| {
             let task = Task { name, owner: "kds", on_failure: OnFailure::Restart(backoff) };
             life.tasks().spawn(task, work);
@@ -132,12 +137,11 @@ impl Kds {
             spawn("zone-health", Box::new(move || done(zones::watch_health(of.clone(), health))));
         }
         let (kept, leading, clock, settings) = (store.clone(), leading.clone(), clock.clone(), self.settings.insights);
-        let living = watch::channel(None);
         spawn(
             "stale-subscriptions",
             Box::new(move || {
-                let living = living.1.clone();
-                let finishing = insights::finish_stale(kept.clone(), leading.clone(), clock.clone(), settings, living);
+                let (kept, leading, living) = (kept.clone(), leading.clone(), living.clone());
+                let finishing = insights::finish_stale(kept, leading, clock.clone(), settings, living);
                 async { Ok(finishing.await?) }.boxed()
             }),
         );

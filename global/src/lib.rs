@@ -3,6 +3,7 @@
 //! [`run`] is the table of contents. A test starts the whole program with it, on port 0.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::Audit;
@@ -14,6 +15,7 @@ pub mod cli;
 mod config;
 mod defaults;
 pub mod insights;
+mod inter_cp;
 pub mod kds;
 mod proxy_admin;
 mod refusing;
@@ -21,6 +23,7 @@ pub mod zones;
 
 pub use config::Config;
 use insights::Insights;
+use proxy_admin::ThroughZones;
 
 /// Version of this program, apart from the version of Kuma that it shows to peers.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -35,6 +38,8 @@ pub struct Running {
     pub api: api::Servers,
     /// Where zones dial in.
     pub kds: SocketAddr,
+    /// Where the other instances of this global call, if there can be any.
+    pub inter_cp: Option<SocketAddr>,
     /// Where proxies are turned away.
     pub refusing: SocketAddr,
     /// Where `/ready` and `/metrics` are.
@@ -74,8 +79,11 @@ pub async fn run(mut config: Config) -> Result<Running, Fatal> {
 
     let zones = kds::Kds::new(config.kds, &store, &life);
     metrics.register(|registry| zones.metrics().register(registry));
-    zones.look_after(&candidate.leading(), config.backoff, &life);
-    config.api.proxy_admin = Some(zones.proxy_admin());
+    let (id, leading) = (&config.api.instance.id, candidate.leading());
+    let instances =
+        inter_cp::start(config.inter_cp, id, zones.proxies(), leading.clone(), config.backoff, &life).await?;
+    zones.look_after(&leading, instances.living, config.backoff, &life);
+    config.api.proxy_admin = Some(Arc::new(ThroughZones { peers: instances.peers, ..zones.proxies() }));
     let (address, files) = config.refusing;
     let refusing = refusing::start(address, files, zones.metrics().clone(), &life).await?;
 
@@ -85,7 +93,8 @@ pub async fn run(mut config: Config) -> Result<Running, Fatal> {
     let api = api::start(config.listeners, &router, &life).await?;
     let (kds, insights) = zones.start(&life).await?;
     drop(starting);
-    Ok(Running { api, kds, refusing, diagnostics, metrics, life, store, insights, candidate, audit })
+    let inter_cp = instances.address;
+    Ok(Running { api, kds, inter_cp, refusing, diagnostics, metrics, life, store, insights, candidate, audit })
 }
 
 impl Running {

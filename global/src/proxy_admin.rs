@@ -14,6 +14,7 @@ use serde::Deserialize;
 use store::Store;
 
 use crate::insights::StreamKind;
+use crate::inter_cp::Peers;
 use crate::kds::metrics::Metrics;
 
 mod exchange;
@@ -72,6 +73,8 @@ pub(crate) struct ThroughZones {
     pub lines: Lines,
     pub instance: String,
     pub metrics: Metrics,
+    /// Where other instances are asked; this one asks for itself alone without.
+    pub peers: Option<Peers>,
 }
 
 impl ProxyAdmin for ThroughZones {
@@ -87,22 +90,39 @@ impl ProxyAdmin for ThroughZones {
 }
 
 impl ThroughZones {
+    /// Asks the zone here or at the instance that holds its stream.
     async fn route(&self, proxy: &Resource, question: Question) -> Result<Bytes, Failure> {
-        let zone = zone_of(proxy);
         let names = names(question);
-        let insights = self.store.insights().borrow().clone();
-        let stored = insights.get(&Key::global(Kind::ZoneInsight, &zone)).ok_or(Failure::NotFound)?;
-        let insight = stored.spec.message::<ZoneInsight>().map_err(|error| Failure::Internal(error.to_string()))?;
+        let (zone, insight) = self.zone_of(proxy)?;
         if !insight::zone_is_online(&insight) {
             let operation = names.operation;
             return Err(Failure::Failed(format!("couldn't execute {operation} operation, zone is offline")));
         }
-        if instance(&insight, names.kind).is_empty() {
+        let instance = instance(&insight, names.kind);
+        if instance.is_empty() {
             let operation = names.operation;
             let text = format!("stream to execute {operation} operations is not yet connected");
             return Err(Failure::NotConnected(text));
         }
+        match &self.peers {
+            Some(peers) if instance != self.instance => peers.ask(&instance, proxy, question).await,
+            _ => self.ask_here(proxy, &zone, &insight, question).await,
+        }
+    }
+
+    /// Asks a zone that is connected to this instance, for another instance that says so.
+    pub async fn ask_connected_here(&self, proxy: &Resource, question: Question) -> Result<Bytes, Failure> {
+        let (zone, insight) = self.zone_of(proxy)?;
         self.ask_here(proxy, &zone, &insight, question).await
+    }
+
+    /// The zone of a proxy, and what is known of it.
+    fn zone_of(&self, proxy: &Resource) -> Result<(String, Arc<ZoneInsight>), Failure> {
+        let zone = zone_of(proxy);
+        let insights = self.store.insights().borrow().clone();
+        let stored = insights.get(&Key::global(Kind::ZoneInsight, &zone)).ok_or(Failure::NotFound)?;
+        let insight = stored.spec.message().map_err(|error| Failure::Internal(error.to_string()))?;
+        Ok((zone, insight))
     }
 
     /// Asks a zone that is connected to this instance.

@@ -16,6 +16,7 @@ const PORTS: &[&str] = &[
     "diagnostics.serverPort=0",
     "dpServer.port=0",
     "multizone.global.kds.grpcPort=0",
+    "interCp.server.port=0",
 ];
 
 fn program(folder: &Path, arguments: &[&str]) -> Command {

@@ -25,6 +25,7 @@ const PORTS: &[&str] = &[
     "diagnostics.serverPort=0",
     "dpServer.port=0",
     "multizone.global.kds.grpcPort=0",
+    "interCp.server.port=0",
 ];
 
 async fn start(folder: &Path, sets: &[&str]) -> Running {
