@@ -50,6 +50,9 @@ pub enum StreamKind {
 }
 
 impl StreamKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::GlobalToZone, Self::ZoneToGlobal, Self::ConfigDump, Self::Stats, Self::Clusters];
+
     /// Value of the label `stream` of metrics and of the field of logs.
     pub const fn name(self) -> &'static str {
         match self {

@@ -41,6 +41,10 @@ impl Refusal {
         }
     }
 
+    /// All values of [`Refusal::name`].
+    pub const NAMES: [&'static str; 7] =
+        ["no-zone", "bad-name", "unauthenticated", "stranger", "too-many", "not-created", "stopping"];
+
     /// Value of the label `reason` of metrics.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -108,6 +112,10 @@ impl Ending {
             Self::UnknownAnswer => Status::invalid_argument("could not mark the response as received"),
         }
     }
+
+    /// All values of [`Ending::name`].
+    pub const NAMES: [&'static str; 8] =
+        ["stopping", "stale", "unauthenticated", "stranger", "left", "failed", "too-large", "unknown-answer"];
 
     /// Value of the label `reason` of metrics.
     pub const fn name(&self) -> &'static str {

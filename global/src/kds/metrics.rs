@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
+use model::Kind;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -48,7 +49,7 @@ struct Question {
 type Count = Counter<u64, AtomicU64>;
 
 /// Metrics of the global's side of KDS. Clones count together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Metrics {
     open: Family<OfStream, Gauge<i64, AtomicI64>>,
     ended: Family<Ended, Count>,
@@ -60,6 +61,58 @@ pub struct Metrics {
     removed: Count,
     questions: Family<Question, Count>,
     strangers: Count,
+}
+
+/// Everything that can be counted is there from the start: what never happened is zero, not absent.
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            open: Family::default(),
+            ended: Family::default(),
+            refused: Family::default(),
+            conflicts: Count::default(),
+            responses: Family::default(),
+            rejections: Family::default(),
+            written: Count::default(),
+            removed: Count::default(),
+            questions: Family::default(),
+            strangers: Count::default(),
+        };
+        for kind in StreamKind::ALL {
+            let stream = kind.name();
+            metrics.open.get_or_create(&OfStream { stream });
+            for reason in Ending::NAMES {
+                metrics.ended.get_or_create(&Ended { stream, reason });
+            }
+            match kind {
+                StreamKind::GlobalToZone => {
+                    for result in ["sent", "acknowledged", "rejected"] {
+                        metrics.responses.get_or_create(&Response { stream, result });
+                    }
+                }
+                StreamKind::ZoneToGlobal => {
+                    for result in ["acknowledged", "rejected"] {
+                        metrics.responses.get_or_create(&Response { stream, result });
+                    }
+                }
+                StreamKind::ConfigDump | StreamKind::Stats | StreamKind::Clusters => {
+                    for result in ["ok", "failed"] {
+                        metrics.questions.get_or_create(&Question { operation: stream, result });
+                    }
+                }
+            }
+        }
+        for reason in Refusal::NAMES {
+            metrics.refused.get_or_create(&Refused { reason });
+        }
+        for kind in Kind::ALL {
+            let (sync, r#type) = (kind.info().sync, kind.name());
+            for by in [sync.global_to_zone().then_some("zone"), sync.zone_to_global().then_some("global")] {
+                by.map(|by| metrics.rejections.get_or_create(&OfType { by, r#type: r#type.to_owned() }).get());
+            }
+        }
+        metrics
+    }
 }
 
 impl Metrics {
@@ -76,7 +129,7 @@ impl Metrics {
         );
         registry.register(
             "responses",
-            "Responses on the streams of zones: sent, acknowledged or rejected by the zone, or received from it",
+            "Responses on the streams of zones, by stream and result: on zone-to-global those that this global answered",
             self.responses.clone(),
         );
         registry.register(
