@@ -8,10 +8,12 @@
 //! snapshot, which shares with later ones all that did not change. So a stream costs a pointer for each type, and a
 //! change costs the change.
 
+mod fault;
 pub mod kds;
 pub mod publisher;
 pub mod stream;
 pub mod subscriber;
 mod view;
 
+pub use fault::Fault;
 pub use view::{Changes, Encoded, Interest, View};

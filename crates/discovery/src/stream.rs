@@ -1,1 +1,171 @@
 //! Drives the two ends over a gRPC stream. The only file that reads or writes one.
+
+use std::collections::VecDeque;
+use std::future::Future;
+
+use futures::{Stream, StreamExt};
+use kds_proto::envoy::config::core::v3::Node;
+use kds_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use tokio::sync::{mpsc, watch};
+use tonic::Status;
+
+use crate::fault::Fault;
+use crate::publisher::{Heard, Publisher};
+use crate::subscriber::{Subscriber, Update};
+use crate::view::View;
+
+/// Why a stream ends.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// The peer hung up, or the connection is gone.
+    Left,
+    /// The peer ended it with a status, or sent what is no message.
+    Status(Status),
+    /// The peer broke the protocol.
+    Fault(Fault),
+    /// What it sent could not be taken at all; the text is for our log.
+    NotTaken(String),
+}
+
+/// Is told what happens on a stream, for statistics and logs.
+pub trait Observer: Send + Sync {
+    /// A request came with a node that says more than its id.
+    fn introduced(&self, node: &Node);
+    /// A response was handed to the transport.
+    fn sent(&self, type_url: &str);
+    /// The peer took a response.
+    fn acknowledged(&self, type_url: &str);
+    /// The peer refused some of a response.
+    fn refused(&self, type_url: &str, message: &str);
+}
+
+/// What became of an update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All of it is stored.
+    Accepted,
+    /// Some of it is refused, the rest is stored; the text goes to the peer.
+    Refused(String),
+}
+
+/// Takes what a peer tells.
+pub trait Sink: Send {
+    /// Takes an update; returns once the store has committed.
+    ///
+    /// # Errors
+    /// The stream has to end; the text is for our log.
+    fn take(&mut self, update: &Update) -> impl Future<Output = Result<Verdict, String>> + Send;
+}
+
+/// Tells a peer what its view is, from the first request on until the stream ends. `view` is made from the node of the
+/// first request.
+///
+/// A peer that reads slowly costs one response per type at most: newer moments wait, and only the last of them counts.
+pub async fn publish<V, R>(
+    mut requests: R,
+    responses: mpsc::Sender<DeltaDiscoveryResponse>,
+    identifier: &str,
+    view: impl FnOnce(&Node) -> V,
+    mut moments: watch::Receiver<V::Moment>,
+    observer: &impl Observer,
+) -> End
+where
+    V: View,
+    R: Stream<Item = Result<DeltaDiscoveryRequest, Status>> + Unpin,
+{
+    let mut publisher = Publisher::new(identifier);
+    let first = tokio::select! {
+        first = requests.next() => first,
+        () = responses.closed() => return End::Left,
+    };
+    let first = match first {
+        Some(Ok(first)) => first,
+        ended => return ended_with(ended),
+    };
+    let Some(node) = &first.node else { return End::Fault(Fault::NoNode) };
+    let view = view(node);
+    let mut next = Some(first);
+    let mut waiting: VecDeque<DeltaDiscoveryResponse> = VecDeque::new();
+    loop {
+        if let Some(request) = next.take() {
+            if let Some(node) = request.node.as_ref().filter(|node| node.metadata.is_some()) {
+                observer.introduced(node);
+            }
+            match publisher.heard(&request) {
+                Ok((type_url, Heard::Acknowledged)) => observer.acknowledged(&type_url),
+                Ok((type_url, Heard::Refused { message })) => observer.refused(&type_url, &message),
+                Ok((_, Heard::Subscribed | Heard::Ignored)) => {}
+                Err(fault) => return End::Fault(fault),
+            }
+        }
+        if waiting.is_empty() {
+            let now = moments.borrow_and_update().clone();
+            waiting.extend(publisher.offer(&view, &now));
+        }
+        tokio::select! {
+            request = requests.next() => match request {
+                Some(Ok(request)) => next = Some(request),
+                ended => return ended_with(ended),
+            },
+            permit = responses.reserve(), if !waiting.is_empty() => {
+                let Ok(permit) = permit else { return End::Left };
+                if let Some(response) = waiting.pop_front() {
+                    observer.sent(&response.type_url);
+                    permit.send(response);
+                }
+            }
+            changed = moments.changed(), if waiting.is_empty() => if changed.is_err() {
+                return End::NotTaken("the store is closed".to_owned());
+            },
+            () = responses.closed() => return End::Left,
+        }
+    }
+}
+
+/// Asks a peer for types and hands what it tells to a sink, until the stream ends.
+pub async fn subscribe<R>(
+    mut responses: R,
+    requests: mpsc::Sender<DeltaDiscoveryRequest>,
+    types: impl IntoIterator<Item = &'static str>,
+    node: &Node,
+    sink: &mut impl Sink,
+) -> End
+where
+    R: Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Unpin,
+{
+    let (mut subscriber, subscriptions) = Subscriber::subscribe(types, node);
+    for subscription in subscriptions {
+        if requests.send(subscription).await.is_err() {
+            return End::Left;
+        }
+    }
+    loop {
+        let response = tokio::select! {
+            response = responses.next() => response,
+            () = requests.closed() => return End::Left,
+        };
+        let response = match response {
+            Some(Ok(response)) => response,
+            ended => return ended_with(ended),
+        };
+        let update = match subscriber.received(response) {
+            Ok(update) => update,
+            Err(fault) => return End::Fault(fault),
+        };
+        let answer = match sink.take(&update).await {
+            Ok(Verdict::Accepted) => subscriber.accepted(&update),
+            Ok(Verdict::Refused(message)) => subscriber.refused(&update, &message),
+            Err(reason) => return End::NotTaken(reason),
+        };
+        if requests.send(answer).await.is_err() {
+            return End::Left;
+        }
+    }
+}
+
+fn ended_with<M>(ended: Option<Result<M, Status>>) -> End {
+    match ended {
+        Some(Err(status)) => End::Status(status),
+        _ => End::Left,
+    }
+}
