@@ -1,4 +1,5 @@
 //! The synchronisation of control planes (KDS).
 
+pub mod receive;
 pub mod rules;
 pub mod wire;
