@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,6 +20,7 @@ enum Source {
     #[default]
     System,
     Manual(Arc<watch::Sender<Moment>>),
+    Simulated(SimulatedClock),
 }
 
 #[derive(Clone, Copy)]
@@ -39,6 +40,7 @@ impl Clock {
         match &self.0 {
             Source::System => Utc::now(),
             Source::Manual(moment) => moment.borrow().wall,
+            Source::Simulated(clock) => clock.wall(),
         }
     }
 
@@ -47,6 +49,7 @@ impl Clock {
         match &self.0 {
             Source::System => ORIGIN.elapsed(),
             Source::Manual(moment) => moment.borrow().elapsed,
+            Source::Simulated(clock) => clock.origin.elapsed(),
         }
     }
 
@@ -58,7 +61,9 @@ impl Clock {
     /// Waits until [`Clock::elapsed`] has reached a value; returns at once when it has.
     pub async fn sleep_until(&self, deadline: Duration) {
         match &self.0 {
-            Source::System => tokio::time::sleep(deadline.saturating_sub(self.elapsed())).await,
+            Source::System | Source::Simulated(_) => {
+                tokio::time::sleep(deadline.saturating_sub(self.elapsed())).await;
+            }
             Source::Manual(moment) => {
                 let reached = moment.subscribe().wait_for(|now| now.elapsed >= deadline).await.is_ok();
                 debug_assert!(reached, "the clock itself holds the sender");
@@ -81,7 +86,39 @@ impl fmt::Debug for Source {
         match self {
             Self::System => f.write_str("system"),
             Self::Manual(moment) => write!(f, "manual, at {}", moment.borrow().wall),
+            Self::Simulated(clock) => write!(f, "simulated, at {}", clock.wall()),
         }
+    }
+}
+
+/// The clock of one simulated machine: time passes as tokio's does, and the wall time can be set.
+///
+/// Make it inside the runtime of the machine, whose paused time it follows.
+#[derive(Clone)]
+pub struct SimulatedClock {
+    origin: Instant,
+    /// Wall time at the origin.
+    wall: Arc<watch::Sender<DateTime<Utc>>>,
+}
+
+impl SimulatedClock {
+    /// A clock that shows a wall time now, with nothing elapsed.
+    pub fn at(wall: DateTime<Utc>) -> Self {
+        Self { origin: Instant::now(), wall: Arc::new(watch::Sender::new(wall)) }
+    }
+
+    /// The clock to hand out.
+    pub fn clock(&self) -> Clock {
+        Clock(Source::Simulated(self.clone()))
+    }
+
+    /// Moves the wall time alone, forwards or back.
+    pub fn jump(&self, by: TimeDelta) {
+        self.wall.send_modify(|wall| *wall += by);
+    }
+
+    fn wall(&self) -> DateTime<Utc> {
+        *self.wall.borrow() + self.origin.elapsed()
     }
 }
 
@@ -148,6 +185,16 @@ mod tests {
         hand.advance(Duration::from_nanos(1));
         sleeper.await.unwrap();
         assert_eq!(clock.now(), DateTime::UNIX_EPOCH + HOUR);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_simulated_clock_follows_the_paused_time_and_its_wall_time_jumps() {
+        let machine = SimulatedClock::at(DateTime::UNIX_EPOCH + HOUR);
+        let clock = machine.clock();
+        clock.sleep(HOUR).await;
+        assert_eq!((clock.elapsed(), clock.now()), (HOUR, DateTime::UNIX_EPOCH + 2 * HOUR));
+        machine.jump(-TimeDelta::hours(2));
+        assert_eq!((clock.elapsed(), clock.now()), (HOUR, DateTime::UNIX_EPOCH));
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub mod socket;
 pub mod tasks;
 pub mod telemetry;
 
-pub use clock::{Clock, ManualClock};
+pub use clock::{Clock, ManualClock, SimulatedClock};
 pub use drain::Drain;
 pub use exit::{Exit, Fatal};
 pub use life::Life;
