@@ -35,6 +35,9 @@ enum Source {
     Seal(#[from] UnsealError),
     #[error("the task was stopped")]
     Stopped,
+    #[cfg(feature = "test-support")]
+    #[error("the simulated disk is out of reach")]
+    OutOfReach,
 }
 
 fn prefix(fault: Fault) -> &'static str {
@@ -65,6 +68,11 @@ impl StorageError {
 
     pub(crate) fn stopped(during: &'static str) -> Self {
         Self { fault: Fault::Unavailable, during, source: Source::Stopped }
+    }
+
+    #[cfg(feature = "test-support")]
+    pub(crate) fn out_of_reach(during: &'static str) -> Self {
+        Self { fault: Fault::Unavailable, during, source: Source::OutOfReach }
     }
 }
 

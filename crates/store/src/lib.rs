@@ -28,6 +28,9 @@ mod stream;
 #[cfg(feature = "test-support")]
 pub mod test_support;
 
+#[cfg(feature = "test-support")]
+pub use backend::simulated;
+
 pub use backend::Selection;
 pub use batch::{Applied, ApplyError, Batch, Write};
 pub use error::{Fault, OpenError, StorageError};

@@ -40,6 +40,8 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Backend, OpenError> {
         settings::Backend::Sqlite { path, max_pages } => Backend::Sqlite(Sqlite::open(path, *max_pages).await?),
         settings::Backend::SqliteInMemory => Backend::Sqlite(Sqlite::in_memory().await?),
         settings::Backend::Postgres(server) => Backend::Postgres(Postgres::connect(server).await?),
+        #[cfg(feature = "test-support")]
+        settings::Backend::Simulated(mount) => Backend::Simulated(mount.connect()),
     })
 }
 
@@ -62,6 +64,8 @@ async fn up(backend: &Backend) -> Result<Migrated, OpenError> {
         match backend {
             Backend::Sqlite(database) => migrator(SQLITE).run(database.pool()).await?,
             Backend::Postgres(database) => migrator(POSTGRES).run(database.pool()).await?,
+            #[cfg(feature = "test-support")]
+            Backend::Simulated(database) => database.set_schema(known),
         }
         tracing::info!(from = found, to = known, "migrated the database");
     }
@@ -72,6 +76,8 @@ fn newest(backend: &Backend) -> i64 {
     let migrations = match backend {
         Backend::Sqlite(_) => SQLITE,
         Backend::Postgres(_) => POSTGRES,
+        #[cfg(feature = "test-support")]
+        Backend::Simulated(_) => SQLITE,
     };
     migrations.last().map_or(0, |(version, ..)| *version)
 }
@@ -95,6 +101,8 @@ async fn version(backend: &Backend) -> Result<i64, StorageError> {
             }
             sqlx::query(NEWEST).fetch_one(database.pool()).await.and_then(|row| row.try_get(0)).during(WHAT)
         }
+        #[cfg(feature = "test-support")]
+        Backend::Simulated(database) => database.schema().await,
     }
 }
 

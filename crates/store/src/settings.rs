@@ -54,6 +54,9 @@ pub enum Backend {
     SqliteInMemory,
     /// A server, for several replicas of a control plane.
     Postgres(Postgres),
+    /// A disk of a simulation.
+    #[cfg(feature = "test-support")]
+    Simulated(crate::simulated::Mount),
 }
 
 impl Backend {

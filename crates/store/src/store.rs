@@ -270,9 +270,17 @@ struct Hints(Option<sqlx::postgres::PgListener>);
 impl Hints {
     /// Returns after a hint, after `interval`, and after a connection was made or lost: what was missed is unknown.
     async fn wait(&mut self, backend: &Backend, interval: Duration) -> Result<(), StorageError> {
-        let Backend::Postgres(database) = backend else {
-            tokio::time::sleep(interval).await;
-            return Ok(());
+        let database = match backend {
+            Backend::Postgres(database) => database,
+            #[cfg(feature = "test-support")]
+            Backend::Simulated(database) => {
+                let _ = tokio::time::timeout(interval, database.hint()).await;
+                return Ok(());
+            }
+            Backend::Sqlite(_) => {
+                tokio::time::sleep(interval).await;
+                return Ok(());
+            }
         };
         let Some(listener) = &mut self.0 else {
             self.0 = Some(database.listen().await?);

@@ -8,6 +8,8 @@ use crate::record::{ChangeRow, Record};
 use crate::stream::Stream;
 
 pub(crate) mod postgres;
+#[cfg(feature = "test-support")]
+pub mod simulated;
 pub(crate) mod sqlite;
 
 /// Which resources to list.
@@ -69,12 +71,16 @@ impl Changes {
 pub(crate) enum Backend {
     Sqlite(sqlite::Sqlite),
     Postgres(postgres::Postgres),
+    #[cfg(feature = "test-support")]
+    Simulated(simulated::Connection),
 }
 
 /// A write in progress, to be ended by a commit or a rollback.
 pub(crate) enum Transaction {
     Sqlite(sqlite::Transaction),
     Postgres(postgres::Transaction),
+    #[cfg(feature = "test-support")]
+    Simulated(simulated::Transaction),
 }
 
 macro_rules! each {
@@ -82,6 +88,8 @@ macro_rules! each {
         match $self {
             Self::Sqlite($database) => $call,
             Self::Postgres($database) => $call,
+            #[cfg(feature = "test-support")]
+            Self::Simulated($database) => $call,
         }
     };
 }
@@ -92,6 +100,8 @@ impl Backend {
         Ok(match self {
             Self::Sqlite(database) => Transaction::Sqlite(database.begin(streams).await?),
             Self::Postgres(database) => Transaction::Postgres(database.begin().await?),
+            #[cfg(feature = "test-support")]
+            Self::Simulated(database) => Transaction::Simulated(database.begin().await?),
         })
     }
 

@@ -1,13 +1,18 @@
-//! The other process of tests that kill, pause or trace one.
+//! The other process of tests that kill, pause or trace one. A simulated disk is in this process, so there the other
+//! process is a thread with a runtime of its own, and a kill drops whatever that runtime does.
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use model::{Key, Kind};
 use store::{ApplyError, Backend, Batch, Postgres, Settings, Store};
 
-use crate::fixture::{mesh, resource};
+use tokio::sync::oneshot;
+
+use crate::fixture::{Fixture, mesh, resource};
 
 const ROLE: &str = "STORE_TEST_ROLE";
 const DATABASE: &str = "STORE_TEST_DATABASE";
@@ -44,10 +49,98 @@ impl Running {
     }
 }
 
+/// The other party of a case of the suite.
+pub enum Other {
+    Process(Running),
+    Thread {
+        thread: Option<JoinHandle<()>>,
+        kill: Option<oneshot::Sender<()>>,
+        acks: mpsc::Receiver<String>,
+        input: mpsc::Sender<String>,
+    },
+}
+
+impl Other {
+    pub fn start(fixture: &Fixture, role: Role) -> Self {
+        if fixture.disk.is_none() {
+            return Self::Process(start(&fixture.backend, role, &[]));
+        }
+        let (kill, killed) = oneshot::channel();
+        let (acknowledge, acks) = mpsc::channel();
+        let (input, lines) = mpsc::channel();
+        let backend = fixture.backend.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                tokio::select! {
+                    () = play(role, backend, |ack| acknowledge.send(ack).unwrap(), lines.into_iter()) => {}
+                    _ = killed => {}
+                }
+            });
+        });
+        Self::Thread { thread: Some(thread), kill: Some(kill), acks, input }
+    }
+
+    pub fn ack(&mut self) -> Option<String> {
+        match self {
+            Self::Process(running) => running.ack(),
+            Self::Thread { acks, .. } => acks.recv().ok(),
+        }
+    }
+
+    pub fn tell(&mut self, line: &str) {
+        match self {
+            Self::Process(running) => writeln!(running.input, "{line}").unwrap(),
+            Self::Thread { input, .. } => input.send(line.to_owned()).unwrap(),
+        }
+    }
+
+    /// Stops a process until it is resumed; a thread waits for its next line anyway.
+    pub fn pause(&self) {
+        if let Self::Process(running) = self {
+            running.signal("STOP");
+        }
+    }
+
+    pub fn resume(&self) {
+        if let Self::Process(running) = self {
+            running.signal("CONT");
+        }
+    }
+
+    pub fn kill(&mut self) {
+        match self {
+            Self::Process(running) => {
+                running.signal("KILL");
+                running.process.wait().unwrap();
+            }
+            Self::Thread { thread, kill, .. } => {
+                kill.take().unwrap().send(()).unwrap();
+                thread.take().unwrap().join().unwrap();
+            }
+        }
+    }
+
+    /// Lets it run to its end.
+    pub fn end(self) {
+        match self {
+            Self::Process(Running { mut process, input, .. }) => {
+                drop(input);
+                process.wait().unwrap();
+            }
+            Self::Thread { thread, input, kill, .. } => {
+                drop(input);
+                thread.unwrap().join().unwrap();
+                drop(kill);
+            }
+        }
+    }
+}
+
 pub fn command(backend: &Backend, role: Role) -> Vec<(String, String)> {
     let database = match backend {
         Backend::Sqlite { path, .. } => path.display().to_string(),
-        Backend::SqliteInMemory => unreachable!("another process cannot open it"),
+        Backend::SqliteInMemory | Backend::Simulated(_) => unreachable!("another process cannot open it"),
         Backend::Postgres(Postgres { port, db_name, .. }) => format!("{port} {db_name}"),
     };
     let role = match role {
@@ -85,40 +178,52 @@ async fn child() {
         }
         None => Backend::sqlite(database),
     };
+    let role = match role.split_once(' ') {
+        Some((_, first)) => Role::Writer(first.parse().unwrap()),
+        None if role == "insights" => Role::Insights,
+        None => Role::Leader,
+    };
+    let acknowledge = |ack| {
+        println!("ack {ack}");
+        std::io::stdout().flush().unwrap();
+    };
+    play(role, backend, acknowledge, std::io::stdin().lines().map_while(Result::ok)).await;
+}
+
+async fn play(role: Role, backend: Backend, acknowledge: impl Fn(String), lines: impl Iterator<Item = String>) {
     let store = Store::open(Settings::new(backend)).await.unwrap();
-    match role.split_once(' ') {
-        Some((_, first)) => write(&store, first.parse().unwrap()).await,
-        None if role == "insights" => write_insights(&store).await,
-        None => lead(&store).await,
+    match role {
+        Role::Writer(first) => write(&store, first, acknowledge).await,
+        Role::Insights => write_insights(&store, acknowledge).await,
+        Role::Leader => lead(&store, acknowledge, lines).await,
     }
 }
 
-async fn write(store: &Store, first: u32) {
+async fn write(store: &Store, first: u32, acknowledge: impl Fn(String)) {
     for n in first.. {
         let batch = PARTS.iter().fold(Batch::new(), |batch, part| batch.create(mesh(&format!("{n}-{part}"))));
         store.apply(batch).await.unwrap();
-        println!("ack {n}");
+        acknowledge(n.to_string());
     }
 }
 
-async fn write_insights(store: &Store) {
+async fn write_insights(store: &Store, acknowledge: impl Fn(String)) {
     for n in 0..20 {
         let key = Key::new(Kind::DataplaneInsight, "m", &format!("dp-{n}"));
         store.apply(Batch::new().create(resource(key, "online"))).await.unwrap();
-        println!("ack {n}");
+        acknowledge(n.to_string());
     }
 }
 
-async fn lead(store: &Store) {
+async fn lead(store: &Store, acknowledge: impl Fn(String), lines: impl Iterator<Item = String>) {
     let lease = store.acquire("leader", "paused", Duration::from_millis(500)).await.unwrap().unwrap();
-    println!("ack {}", lease.fence.token);
-    for line in std::io::stdin().lines() {
-        let batch = Batch::new().put(resource(mesh("led").meta.key, &line.unwrap())).fenced(lease.fence.clone());
-        match store.apply(batch).await {
-            Ok(_) => println!("ack written"),
-            Err(ApplyError::Deposed { .. }) => println!("ack refused"),
-            Err(error) => println!("ack {error}"),
-        }
-        std::io::stdout().flush().unwrap();
+    acknowledge(lease.fence.token.to_string());
+    for line in lines {
+        let batch = Batch::new().put(resource(mesh("led").meta.key, &line)).fenced(lease.fence.clone());
+        acknowledge(match store.apply(batch).await {
+            Ok(_) => "written".to_owned(),
+            Err(ApplyError::Deposed { .. }) => "refused".to_owned(),
+            Err(error) => error.to_string(),
+        });
     }
 }

@@ -5,24 +5,28 @@ use std::process::Command;
 use std::time::Duration;
 
 use model::{Kind, Payload, Resource};
+use store::simulated::Faults;
 use store::test_support::{Setup, Stop, TestPostgres};
 use store::{ApplyError, Backend, Batch, Fault, Selection, Settings, Store};
 
-use crate::child::{self, PARTS, Role};
+use crate::child::{Other, PARTS, Role};
 use crate::fixture::{Fixture, eventually, mesh};
 
 /// Nothing acknowledged is lost, nothing is torn, and the revision counts exactly what is there.
 pub async fn a_killed_writer_loses_nothing_acknowledged(fixture: &Fixture) {
     fixture.open().await.close().await;
+    if let Backend::Simulated(mount) = &fixture.backend {
+        // So that a kill can come in the middle of a batch.
+        mount.set(Faults { latency: Duration::from_millis(2), ..Faults::default() });
+    }
     let mut next = 0;
     for acks in [1, 17, 40] {
-        let mut writer = child::start(&fixture.backend, Role::Writer(next), &[]);
+        let mut writer = Other::start(fixture, Role::Writer(next));
         let mut acknowledged = None;
         for _ in 0..acks {
             acknowledged = Some(writer.ack().unwrap().parse::<u32>().unwrap());
         }
-        writer.signal("KILL");
-        writer.process.wait().unwrap();
+        writer.kill();
         while let Some(ack) = writer.ack() {
             acknowledged = ack.parse().ok();
         }

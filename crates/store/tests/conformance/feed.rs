@@ -80,13 +80,7 @@ pub async fn who_was_behind_the_horizon_reads_everything(fixture: &Fixture) {
     store.apply(Batch::new().create(mesh("a")).create(mesh("b"))).await.unwrap();
     let behind =
         Store::open(Settings { safety_interval: Duration::from_millis(50), ..fixture.settings() }).await.unwrap();
-    // As a batch does it once in a thousand revisions, with one more removal in the same transaction.
-    fixture
-        .execute(
-            "DELETE FROM resources WHERE name = 'a'; DELETE FROM removals; \
-             UPDATE revisions SET revision = 9, horizon = 8 WHERE stream = 'configuration'",
-        )
-        .await;
+    fixture.leap_without_mesh_a().await;
     let mut snapshots = behind.configuration();
     let seen = snapshots.wait_for(|snapshot| snapshot.revision() == 9);
     let seen = tokio::time::timeout(Duration::from_secs(10), seen).await.unwrap().unwrap().clone();

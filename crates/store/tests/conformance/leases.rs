@@ -1,11 +1,10 @@
 //! Leaders.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use store::{ApplyError, Batch};
 
-use crate::child::{self, Role};
+use crate::child::{Other, Role};
 use crate::fixture::{Fixture, content, eventually, mesh};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -37,11 +36,11 @@ pub async fn one_holder_at_a_time_and_the_token_grows(fixture: &Fixture) {
 
 pub async fn a_paused_leader_cannot_write_late(fixture: &Fixture) {
     let store = fixture.open().await;
-    let mut paused = child::start(&fixture.backend, Role::Leader, &[]);
+    let mut paused = Other::start(fixture, Role::Leader);
     let token: u64 = paused.ack().unwrap().parse().unwrap();
-    writeln!(paused.input, "in time").unwrap();
+    paused.tell("in time");
     assert_eq!(paused.ack().unwrap(), "written");
-    paused.signal("STOP");
+    paused.pause();
     let mut taken = None;
     eventually(async || {
         taken = store.acquire("leader", "successor", LONG).await.unwrap();
@@ -50,12 +49,11 @@ pub async fn a_paused_leader_cannot_write_late(fixture: &Fixture) {
     .await;
     let taken = taken.unwrap();
     assert!(taken.fence.token > token);
-    paused.signal("CONT");
-    writeln!(paused.input, "too late").unwrap();
+    paused.resume();
+    paused.tell("too late");
     assert_eq!(paused.ack().unwrap(), "refused");
     assert_eq!(content(&store.get(&mesh("led").meta.key).await.unwrap().unwrap()), "in time");
-    drop(paused.input);
-    paused.process.wait().unwrap();
+    paused.end();
 }
 
 pub async fn candidates_hand_over(fixture: &Fixture) {

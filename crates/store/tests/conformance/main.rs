@@ -12,6 +12,7 @@ mod leases;
 mod scale;
 mod schema;
 mod secrets;
+mod simulated_faults;
 
 /// Runs each case on each database, as a test of its own.
 macro_rules! suite {
@@ -26,6 +27,12 @@ macro_rules! suite {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
                 crate::$module::$case(&crate::fixture::Fixture::postgres().await).await;
+            }
+        )* } )* }
+        mod simulated { $( mod $module { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                crate::$module::$case(&crate::fixture::Fixture::simulated()).await;
             }
         )* } )* }
     };

@@ -8,12 +8,7 @@ pub async fn a_newer_schema_is_refused(fixture: &Fixture) {
     assert_eq!(migrate(&fixture.settings()).await.unwrap(), Migrated { from: 0, to: 1 });
     assert_eq!(migrate(&fixture.settings()).await.unwrap(), Migrated { from: 1, to: 1 });
     fixture.open().await.close().await;
-    fixture
-        .execute(
-            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-             SELECT 99, description, success, checksum, execution_time FROM _sqlx_migrations",
-        )
-        .await;
+    fixture.migrate_to_99().await;
     for refused in [Store::open(fixture.settings()).await.err(), migrate(&fixture.settings()).await.err()] {
         let refused = refused.unwrap();
         assert!(matches!(refused, OpenError::NewerSchema { found: 99, known: 1 }), "{refused}");
