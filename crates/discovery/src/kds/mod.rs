@@ -8,6 +8,7 @@ mod moment;
 pub mod node;
 pub mod receive;
 pub mod rules;
+pub mod up;
 pub mod wire;
 
 pub use moment::{Moment, follow};
