@@ -89,26 +89,16 @@ pub fn global_hostname_generators() -> Result<Vec<Resource>, SpecError> {
 /// As [`mesh_policies`].
 pub fn zone_hostname_generators() -> Result<Vec<Resource>, SpecError> {
     let own: Labels = [(labels::ORIGIN, labels::ORIGIN_ZONE)].into_iter().collect();
-    let zone = |more: Value| {
-        let mut wanted = json!({"kuma.io/origin": "zone"});
-        if let (Some(labels), Value::Object(more)) = (wanted.as_object_mut(), more) {
-            labels.extend(more);
-        }
-        json!({"matchLabels": wanted})
-    };
+    let zone = json!({"matchLabels": {"kuma.io/origin": "zone"}});
     hostname_generators(
         &own,
         [
             (
                 "local-mesh-external-service",
-                json!({"meshExternalService": zone(json!({}))}),
+                json!({"meshExternalService": zone}),
                 "{{ .DisplayName }}.extsvc.mesh.local".into(),
             ),
-            (
-                "local-universal-mesh-service",
-                json!({"meshService": zone(json!({"kuma.io/env": "universal"}))}),
-                "{{ .DisplayName }}.svc.mesh.local".into(),
-            ),
+            ("local-universal-mesh-service", json!({"meshService": zone}), "{{ .DisplayName }}.svc.mesh.local".into()),
         ],
     )
 }
