@@ -13,8 +13,10 @@ use store::{Candidate, Store};
 pub mod cli;
 mod config;
 mod defaults;
+mod kds;
 
-pub use config::{Config, Federation};
+pub use config::Config;
+pub use kds::{Address, Federation, MigrateFrom, Token};
 
 /// Version of this program, apart from the version of Kuma that it shows to peers.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -48,18 +50,30 @@ pub async fn run(config: Config) -> Result<Running, Fatal> {
     let store =
         Store::open(config.store).await.map_err(|error| Fatal::new("cannot open the store").caused_by(error))?;
     metrics.register(|registry| store.metrics().register(registry));
+    if let Some(federation) = &config.federation {
+        federation.check_name(&store.configuration().borrow(), &config.zone.zone.name)?;
+    }
     let candidate = store.stand(LEASE.0, &config.api.instance.id, LEASE.1);
 
     let (kept, leading, clock) = (store.clone(), candidate.leading(), life.clock().clone());
-    let (zone, now, backoff) = (config.zone, clock.clone(), config.backoff);
+    let (zone, now, backoff) = (config.zone.clone(), clock.clone(), config.backoff);
     let missing = move |stored| defaults::missing(zone.clone(), stored, now.clone());
     api::first_start::start(config.defaults, &store, &leading, &life, backoff, missing);
 
     match config.federation {
-        Some(Federation { address, .. }) => tracing::warn!(
-            global = address,
-            "this version does not dial the global yet: the zone runs alone and takes writes of its own kinds only"
-        ),
+        Some(federation) => {
+            let kds = kds::Zone {
+                name: config.zone.zone.name.clone(),
+                instance: config.api.instance.id.clone(),
+                federation,
+                store: store.clone(),
+                clock: life.clock().clone(),
+                metrics: kds::Metrics::default(),
+                proxies: config.api.proxy_admin.clone(),
+            };
+            metrics.register(|registry| kds.metrics.register(registry));
+            kds::start(kds, &candidate.leading(), &life);
+        }
         // A federated zone keeps none: the global does.
         None => {
             let task = Task { name: "insights", owner: "insights", on_failure: OnFailure::Restart(backoff) };
@@ -92,6 +106,11 @@ impl Running {
     /// Whether it is ready to serve.
     pub fn readiness(&self) -> &Readiness {
         self.life.readiness()
+    }
+
+    /// Where everything is kept.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// What it counts.

@@ -48,7 +48,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    fn pauses(self) -> impl Iterator<Item = Duration> {
+    /// The pauses, one after the other, without end.
+    pub fn pauses(self) -> impl Iterator<Item = Duration> {
         let builder = ExponentialBuilder::default().with_min_delay(self.base).with_max_delay(self.max);
         builder.without_max_times().with_jitter().build().map(move |pause| pause.min(self.max))
     }

@@ -255,10 +255,12 @@ async fn all_metrics_are_documented() {
          from the code; a test of `kuma-global` checks that it is current.\n\n{table}"
     );
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+    let mut documented = std::fs::read_to_string(&file).unwrap_or_default();
+    // What only a zone tells follows, and a test of the zone looks after it.
+    let zones = documented.split_off(documented.find("\n## ").unwrap_or(documented.len()));
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&file, &text).unwrap();
+        std::fs::write(&file, format!("{text}{zones}")).unwrap();
     }
-    let documented = std::fs::read_to_string(&file).unwrap_or_default();
     assert_eq!(documented, text, "docs/metrics.md is not current: UPDATE_DOCS=1 cargo test -p kuma-global metrics");
 }
 

@@ -1,0 +1,15 @@
+//! A zone that follows a global which a test plays, message by message.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests, their helpers included")]
+
+#[path = "../../../global/tests/program/client.rs"]
+#[expect(dead_code, reason = "the tests of the global use all of it")]
+mod client;
+mod global;
+mod message;
+mod recording;
+mod zone;
+
+mod connection;
+mod joining;
+mod replay;
