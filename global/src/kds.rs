@@ -7,8 +7,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use discovery::kds::down::Shared;
+use discovery::kds::node::TELLS_HEALTH;
+use discovery::kds::{Moment, follow};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use model::Kind;
 use runtime::drain::{Drain, Guard};
 use runtime::tasks::{Backoff, OnFailure, Task};
 use runtime::{Clock, Fatal, Life};
@@ -29,6 +33,8 @@ mod refusals;
 mod server;
 mod service;
 pub mod settings;
+mod sink;
+mod sync;
 
 use admission::{Admission, Proof};
 use caller::Caller;
@@ -36,9 +42,6 @@ use ending::{Ending, Refusal};
 use metrics::Metrics;
 use refusals::Refusals;
 use settings::Settings;
-
-/// Features that a zone names in the metadata of its calls.
-const TELLS_HEALTH: &str = "zone-ping-health";
 
 /// What both services work with. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -52,6 +55,10 @@ pub(crate) struct Door {
     pub admission: Arc<Admission>,
     pub refusals: Arc<Refusals>,
     pub drain: Drain,
+    /// What all zones share of what they are told.
+    pub down: Arc<Shared>,
+    /// What there is to tell, from one moment to the next.
+    pub moments: watch::Receiver<Moment>,
     /// Says when streams shall end.
     pub closing: Guard,
     pub settings: Arc<Streams>,
@@ -64,8 +71,6 @@ pub(crate) struct Streams {
     pub replace_older: bool,
     /// How often zones shall tell that they are well.
     pub health_interval: std::time::Duration,
-    /// Labels that are not sent: those whose keys begin so.
-    pub skip_prefixes: Vec<String>,
     /// Instance of this global.
     pub instance: String,
 }
@@ -75,6 +80,7 @@ pub(crate) struct Streams {
 pub(crate) struct Kds {
     settings: Settings,
     door: Door,
+    told: Arc<watch::Sender<Moment>>,
 }
 
 impl Kds {
@@ -85,10 +91,16 @@ impl Kds {
         let streams = Streams {
             replace_older: settings.health.is_some_and(|health| health.close_stale),
             health_interval: settings.health_interval,
-            skip_prefixes: settings.skip_prefixes.clone(),
             instance: settings.instance.clone(),
         };
+        let moment = Moment {
+            configuration: store.configuration().borrow().clone(),
+            insights: store.insights().borrow().clone(),
+        };
+        let (told, moments) = watch::channel(moment);
         let door = Door {
+            down: Shared::new(settings.skip_prefixes.clone()),
+            moments,
             zones: Zones::new(store.clone(), clock.clone(), metrics.clone()),
             insights: Insights::new(settings.insights, &settings.instance, clock.clone()),
             lines: Lines::new(&clock),
@@ -101,7 +113,7 @@ impl Kds {
             store: store.clone(),
             clock,
         };
-        Self { settings, door }
+        Self { settings, door, told: Arc::new(told) }
     }
 
     /// What it counts.
@@ -128,6 +140,14 @@ impl Kds {
             life.tasks().spawn(task, work);
         };
         let Door { store, zones, insights, admission, clock, .. } = &self.door;
+        let (of, told) = (store.clone(), Arc::clone(&self.told));
+        spawn(
+            "moments",
+            Box::new(move || {
+                let (configuration, insights, told) = (of.configuration(), of.insights(), Arc::clone(&told));
+                done(async move { follow(configuration, insights, &told, is_told).await })
+            }),
+        );
         let (kept, of) = (store.clone(), insights.clone());
         spawn("zone-insights", Box::new(move || done(insights::keep(of.clone(), kept.clone()))));
         let (of, rules) = (zones.clone(), Arc::clone(admission));
@@ -157,6 +177,11 @@ impl Kds {
         let Settings { address, tls, max_message, .. } = self.settings;
         Ok((server::start(address, tls, max_message, self.door, life).await?, insights))
     }
+}
+
+/// Kinds whose change matters to zones: what is sent, and whether zones are enabled.
+fn is_told(kind: Kind) -> bool {
+    kind == Kind::Zone || kind.info().sync.global_to_zone()
 }
 
 type Work = Box<dyn FnMut() -> BoxFuture<'static, anyhow::Result<()>> + Send>;

@@ -52,8 +52,6 @@ struct Live {
     facts: Facts,
     kind: StreamKind,
     connected: DateTime<Utc>,
-    /// The same on the clock's measure.
-    since: Duration,
     /// Instance of the zone's control plane, once it said so.
     instance: Option<String>,
     end: watch::Sender<Option<Ending>>,
@@ -85,6 +83,15 @@ pub struct Session {
     kind: StreamKind,
 }
 
+/// A stream as seen by who works on it.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    id: u64,
+    zones: Zones,
+    /// Its zone.
+    pub zone: Arc<str>,
+}
+
 impl Zones {
     /// No streams yet.
     pub fn new(store: Store, clock: Clock, metrics: Metrics) -> Self {
@@ -101,7 +108,7 @@ impl Zones {
         let zone = Arc::clone(&facts.zone);
         let (end, ending) = watch::channel(None);
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let (connected, since) = (self.0.clock.now(), self.0.clock.elapsed());
+        let connected = self.0.clock.now();
         {
             let mut live = self.live();
             let of_kind = live.values().filter(|live| live.kind == kind && live.facts.zone == zone).count();
@@ -109,7 +116,7 @@ impl Zones {
                 let text = format!("zone {zone:?} has {of_kind} streams {} open already", kind.name());
                 return Err(Refusal::TooMany(text));
             }
-            live.insert(id, Live { facts, kind, connected, since, instance: None, end });
+            live.insert(id, Live { facts, kind, connected, instance: None, end });
         }
         self.0.metrics.opened(kind);
         tracing::info!(zone = &*zone, stream = kind.name(), "stream opened");
@@ -150,15 +157,10 @@ impl Zones {
     }
 }
 
-impl Session {
-    /// Waits until somebody ends it from outside.
-    pub async fn ended(&mut self) -> Ending {
-        let ending = self.ending.wait_for(Option::is_some).await.ok().and_then(|ending| ending.clone());
-        match ending {
-            Some(ending) => ending,
-            // The registry holds the sender as long as this session lives.
-            None => std::future::pending().await,
-        }
+impl Handle {
+    /// Ends the stream.
+    pub fn end(&self, ending: Ending) {
+        self.zones.end(&ending, |id, _| id == self.id);
     }
 
     /// The zone's control plane says which of its instances it is. What the same instance left behind on an older
@@ -168,11 +170,14 @@ impl Session {
         let mut rival = None;
         let mut live = self.zones.live();
         let Some(mine) = live.get_mut(&self.id) else { return };
+        if mine.instance.as_deref() == Some(instance) {
+            return;
+        }
         mine.instance = Some(instance.to_owned());
-        let peer = mine.facts.peer;
+        let (peer, kind) = (mine.facts.peer, mine.kind);
         let older: Vec<(Option<SocketAddr>, String)> = live
             .range(..self.id)
-            .filter(|(_, other)| other.kind == self.kind && other.facts.zone == self.zone)
+            .filter(|(_, other)| other.kind == kind && other.facts.zone == self.zone)
             .filter_map(|(_, other)| Some((other.facts.peer, other.instance.clone()?)))
             .collect();
         drop(live);
@@ -190,8 +195,25 @@ impl Session {
             self.zones.tell_of_rivals(Arc::clone(&self.zone), [rival, instance.to_owned()]);
         }
     }
+}
 
-    /// The same for a zone whose streams are to be replaced by newer ones of their kind.
+impl Session {
+    /// A handle for who works on the stream.
+    pub fn handle(&self) -> Handle {
+        Handle { id: self.id, zones: self.zones.clone(), zone: Arc::clone(&self.zone) }
+    }
+
+    /// Waits until somebody ends it from outside.
+    pub async fn ended(&mut self) -> Ending {
+        let ending = self.ending.wait_for(Option::is_some).await.ok().and_then(|ending| ending.clone());
+        match ending {
+            Some(ending) => ending,
+            // The registry holds the sender as long as this session lives.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends the zone's older streams of this kind.
     pub fn replaces_older(&self) {
         let replaced = self.zones.end(&Ending::Stale, |id, live| {
             id < self.id && live.kind == self.kind && live.facts.zone == self.zone && live.facts.tells_health

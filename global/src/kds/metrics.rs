@@ -80,35 +80,37 @@ impl Default for Metrics {
         };
         for kind in StreamKind::ALL {
             let stream = kind.name();
-            metrics.open.get_or_create(&OfStream { stream });
+            metrics.open.get_or_create(&OfStream { stream }).inc_by(0);
             for reason in Ending::NAMES {
-                metrics.ended.get_or_create(&Ended { stream, reason });
+                metrics.ended.get_or_create(&Ended { stream, reason }).inc_by(0);
             }
             match kind {
                 StreamKind::GlobalToZone => {
                     for result in ["sent", "acknowledged", "rejected"] {
-                        metrics.responses.get_or_create(&Response { stream, result });
+                        metrics.responses.get_or_create(&Response { stream, result }).inc_by(0);
                     }
                 }
                 StreamKind::ZoneToGlobal => {
                     for result in ["acknowledged", "rejected"] {
-                        metrics.responses.get_or_create(&Response { stream, result });
+                        metrics.responses.get_or_create(&Response { stream, result }).inc_by(0);
                     }
                 }
                 StreamKind::ConfigDump | StreamKind::Stats | StreamKind::Clusters => {
                     for result in ["ok", "failed"] {
-                        metrics.questions.get_or_create(&Question { operation: stream, result });
+                        metrics.questions.get_or_create(&Question { operation: stream, result }).inc_by(0);
                     }
                 }
             }
         }
         for reason in Refusal::NAMES {
-            metrics.refused.get_or_create(&Refused { reason });
+            metrics.refused.get_or_create(&Refused { reason }).inc_by(0);
         }
         for kind in Kind::ALL {
             let (sync, r#type) = (kind.info().sync, kind.name());
             for by in [sync.global_to_zone().then_some("zone"), sync.zone_to_global().then_some("global")] {
-                by.map(|by| metrics.rejections.get_or_create(&OfType { by, r#type: r#type.to_owned() }).get());
+                if let Some(by) = by {
+                    metrics.rejections.get_or_create(&OfType { by, r#type: r#type.to_owned() }).inc_by(0);
+                }
             }
         }
         metrics

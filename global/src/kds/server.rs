@@ -10,6 +10,7 @@ use http::header::CONTENT_TYPE;
 use identity::tls::ServerTls;
 use kds_proto::envoy::service::discovery::v3::aggregated_discovery_service_server as ads;
 use kds_proto::kuma::mesh::v1alpha1::global_kds_service_server::{self as admin, GlobalKdsServiceServer};
+use kds_proto::kuma::mesh::v1alpha1::kds_sync_service_server::{self as sync, KdsSyncServiceServer};
 use runtime::exit::listen;
 use runtime::serve::{Limits, serve};
 use runtime::tasks::{OnFailure, Task};
@@ -26,8 +27,10 @@ const STREAMS: u32 = 64;
 /// Bytes that a zone may send ahead, over all its streams: one that waits for the store holds up no other.
 const WINDOW: u32 = 8 << 20;
 
-const METHODS: &[(&str, &[&str])] =
-    &[(admin::SERVICE_NAME, &["StreamXDSConfigs", "StreamStats", "StreamClusters", "HealthCheck"])];
+const METHODS: &[(&str, &[&str])] = &[
+    (sync::SERVICE_NAME, &["GlobalToZoneSync", "ZoneToGlobalSync"]),
+    (admin::SERVICE_NAME, &["StreamXDSConfigs", "StreamStats", "StreamClusters", "HealthCheck"]),
+];
 
 /// Starts serving in the background until the life drains; returns the real address.
 ///
@@ -66,12 +69,19 @@ fn router(door: &Door, max_message: usize) -> Router {
         .accept_compressed(Gzip)
         .max_decoding_message_size(max_message)
         .max_encoding_message_size(max_message);
+    let sync = KdsSyncServiceServer::new(door.clone())
+        .accept_compressed(Gzip)
+        .max_decoding_message_size(max_message)
+        .max_encoding_message_size(max_message);
     let strangers = door.metrics.clone();
     let mut router = Router::new();
     for (service, methods) in METHODS {
         for method in *methods {
             let path = format!("/{service}/{method}");
-            router = router.route_service(&path, admin.clone());
+            router = match *service {
+                sync::SERVICE_NAME => router.route_service(&path, sync.clone()),
+                _ => router.route_service(&path, admin.clone()),
+            };
         }
     }
     router.fallback(move |request: Request| {

@@ -5,5 +5,9 @@
 mod admission;
 #[path = "../program/client.rs"]
 mod client;
+mod lifecycle;
+mod probes;
 mod proxies;
+mod syncing;
 mod world;
+mod zone;

@@ -1,5 +1,7 @@
 //! A client of the API, as tests of both control planes use it.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use std::net::SocketAddr;
 use std::path::Path;
 

@@ -1,0 +1,155 @@
+//! `KDSSyncService`: what zones are to hold, and what they have (kds-wire 2, 3, 5.1).
+
+use std::sync::Arc;
+
+use discovery::kds::down::Down;
+use discovery::kds::node::{HASHES_NAMES, Introduction};
+use discovery::kds::rules::{self, Peer};
+use discovery::stream::{End, Observer, publish, subscribe};
+use kds_proto::envoy::config::core::v3::Node;
+use kds_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use kds_proto::kuma::mesh::v1alpha1::kds_sync_service_server::KdsSyncService;
+use kds_proto::kuma::system::v1alpha1::KumaCpVersion;
+use model::Kind;
+use model::insight::zone::Count;
+use serde::Deserialize;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Door;
+use super::ending::Ending;
+use super::metrics::Metrics;
+use super::outgoing::{Outgoing, outgoing};
+use super::sink::FromZone;
+use crate::insights::{StreamKind, Subscription};
+use crate::zones::Handle;
+
+/// What the responses to zones say their sender is called (kds-wire 2.5).
+const IDENTIFIER: &str = "global";
+
+#[tonic::async_trait]
+impl KdsSyncService for Door {
+    type GlobalToZoneSyncStream = Outgoing<DeltaDiscoveryResponse>;
+    type ZoneToGlobalSyncStream = Outgoing<DeltaDiscoveryRequest>;
+
+    async fn global_to_zone_sync(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::GlobalToZoneSyncStream>, Status> {
+        const KIND: StreamKind = StreamKind::GlobalToZone;
+        let (caller, session) = self.open(&request, KIND).await?;
+        let (responses, end, stream) = outgoing();
+        let account = Account {
+            subscription: self.insights.subscription(&session.zone, session.connected, caller.credential.is_some()),
+            session: session.handle(),
+            metrics: self.metrics.clone(),
+        };
+        let (shared, mut moments, zone) = (Arc::clone(&self.down), self.moments.clone(), Arc::clone(&session.zone));
+        self.run(session, KIND, end, async move {
+            // A zone deletes what the first response lacks: as long as there is nothing at all, nothing is said.
+            if moments.wait_for(|moment| rules::down_kinds().any(|kind| moment.of(kind).count(kind) > 0)).await.is_err()
+            {
+                return Ending::Stopping;
+            }
+            let view = |node: &Node| {
+                let features = Introduction::of(node).features;
+                Down::new(Peer { zone, features }, shared)
+            };
+            publish(request.into_inner(), responses, IDENTIFIER, view, moments, &account).await.into()
+        });
+        Ok(Response::new(stream))
+    }
+
+    /// The requests go out before the zone has said anything (KDS-9).
+    async fn zone_to_global_sync(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryResponse>>,
+    ) -> Result<Response<Self::ZoneToGlobalSyncStream>, Status> {
+        const KIND: StreamKind = StreamKind::ZoneToGlobal;
+        let (caller, session) = self.open(&request, KIND).await?;
+        let (requests, end, stream) = outgoing();
+        let node = Introduction {
+            id: session.zone.to_string(),
+            instance: self.settings.instance.clone(),
+            version: KumaCpVersion { version: api::VERSION.to_owned(), ..KumaCpVersion::default() },
+            ..Introduction::default()
+        };
+        let mut sink = FromZone {
+            zone: Arc::clone(&session.zone),
+            hashes_names: caller.has(HASHES_NAMES),
+            store: self.store.clone(),
+            metrics: self.metrics.clone(),
+        };
+        self.run(session, KIND, end, async move {
+            let kinds = rules::up_kinds().map(Kind::name);
+            subscribe(request.into_inner(), requests, kinds, &node.to_node(), &mut sink).await.into()
+        });
+        Ok(Response::new(stream))
+    }
+}
+
+impl From<End> for Ending {
+    fn from(end: End) -> Self {
+        match end {
+            End::Left => Self::Left,
+            End::Status(status) => Self::of(&status),
+            End::Fault(fault) => Self::Failed(fault.to_string()),
+            End::NotTaken(reason) => Self::Failed(reason),
+        }
+    }
+}
+
+/// Writes down what happens on one `GlobalToZoneSync` stream.
+struct Account {
+    subscription: Subscription,
+    session: Handle,
+    metrics: Metrics,
+}
+
+/// What a control plane's configuration says that matters here.
+#[derive(Deserialize)]
+struct Mode {
+    #[serde(default)]
+    mode: String,
+}
+
+impl Observer for Account {
+    fn introduced(&self, node: &Node) {
+        let Introduction { instance, version, config, .. } = Introduction::of(node);
+        if serde_json::from_str::<Mode>(&config).is_ok_and(|config| config.mode == "global") {
+            self.session.end(Ending::Stranger(
+                "a global control plane cannot follow another one: give this address to control planes of zones alone \
+                 (multizone.zone.globalAddress)"
+                    .to_owned(),
+            ));
+        }
+        if !instance.is_empty() {
+            self.session.is_of(&instance);
+        }
+        self.subscription.described(&instance, version, &config);
+    }
+
+    fn sent(&self, type_url: &str) {
+        self.metrics.response(StreamKind::GlobalToZone, "sent");
+        self.subscription.count(type_url, Count::Sent);
+    }
+
+    fn acknowledged(&self, type_url: &str) {
+        self.metrics.response(StreamKind::GlobalToZone, "acknowledged");
+        self.subscription.count(type_url, Count::Acknowledged);
+    }
+
+    fn refused(&self, type_url: &str, message: &str) {
+        self.metrics.response(StreamKind::GlobalToZone, "rejected");
+        if type_url.parse::<Kind>().is_ok() {
+            self.metrics.rejected("zone", type_url);
+        }
+        self.subscription.count(type_url, Count::Rejected);
+        let zone = &*self.session.zone;
+        // The author of the zone's own resource has to act, nobody here.
+        if message.starts_with("user error") {
+            tracing::info!(zone, kind = type_url, message, "a zone refused resources");
+        } else {
+            tracing::warn!(zone, kind = type_url, message, "a zone refused resources");
+        }
+    }
+}

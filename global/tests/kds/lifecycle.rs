@@ -1,0 +1,156 @@
+//! A zone comes, goes, is disabled and deleted.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::client::eventually;
+use crate::world::{OPEN, World};
+use crate::zone::{FakeZone, dataplane, ingress, service};
+
+fn subscriptions(insight: &Value) -> Vec<Value> {
+    insight["subscriptions"].as_array().cloned().unwrap_or_default()
+}
+
+fn is_online(insight: &Value) -> bool {
+    subscriptions(insight).iter().any(|subscription| subscription.get("disconnectTime").is_none())
+}
+
+/// KDS-11, KDS-14, KDS-15, KDS-16, KDS-17: created at first contact, online at once, offline when it left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zone_is_on_record_from_its_first_request() {
+    let world = World::start(&[OPEN, &["multizone.global.kds.zoneInsightFlushInterval=200ms"]].concat()).await;
+    let api = world.api();
+    let mut east = FakeZone::connect(&world, "east").await;
+    east.settle().await;
+    assert_eq!(api.get("/zones/east").await.1["enabled"], true);
+    eventually("the zone is online", || async { is_online(&api.get("/zone-insights/east").await.1) }).await;
+    eventually("responses are counted", || async {
+        let insight = api.get("/zone-insights/east").await.1;
+        let total = &subscriptions(&insight)[0]["status"]["total"];
+        total["responsesSent"] == "43" && total["responsesAcknowledged"] == "43"
+    })
+    .await;
+    let insight = api.get("/zone-insights/east").await.1;
+    let [subscription] = &subscriptions(&insight)[..] else { panic!("{insight}") };
+    assert_eq!(subscription["zoneInstanceId"], "east-1a2b");
+    assert_eq!(subscription["version"]["kumaCp"]["version"], "2.13.10");
+    assert_eq!(subscription["version"]["kumaCp"]["kumaCpGlobalCompatible"], true);
+    assert_eq!(subscription["status"]["stat"]["Mesh"]["responsesSent"], "1");
+    assert_eq!(subscription["config"], r#"{"mode":"zone","store":{"type":"memory"}}"#);
+    assert_eq!(subscription.get("authTokenProvided"), None);
+    let global = api.get("/").await.1["instanceId"].clone();
+    for stream in ["globalToZone", "zoneToGlobal"] {
+        assert_eq!(insight["kdsStreams"][stream]["globalInstanceId"], global, "{stream}");
+    }
+
+    // KDS-12
+    east.caller.health_check().await.unwrap();
+    eventually("its health is noted", || async {
+        api.get("/zone-insights/east").await.1["healthCheck"]["time"].is_string()
+    })
+    .await;
+
+    // KDS-18: not while it is there.
+    let (status, refused) = api.delete("/zones/east").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        refused["invalid_parameters"],
+        json!([{"field": "zone", "reason": "unable to delete Zone, Zone CP is still connected, please shut it down first"}])
+    );
+    let left = std::time::Instant::now();
+    drop(east);
+    eventually("the zone is offline", || async { !is_online(&api.get("/zone-insights/east").await.1) }).await;
+    assert!(left.elapsed() < Duration::from_millis(500), "{:?}", left.elapsed());
+
+    let _again = FakeZone::connect(&world, "east").await;
+    eventually("the zone is back", || async {
+        let insight = api.get("/zone-insights/east").await.1;
+        subscriptions(&insight).len() == 2 && is_online(&insight)
+    })
+    .await;
+    world.end().await;
+}
+
+/// KDS-19, KDS-20, KDS-21, KDS-47, KDS-48, KDS-53: what a zone sends goes on to the others while it is enabled, and goes
+/// with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_of_a_zone_follow_its_fate() {
+    let world = World::start(OPEN).await;
+    let api = world.api();
+    let mut east = FakeZone::connect(&world, "east").await;
+    let mut west = FakeZone::connect(&world, "west").await;
+    east.settle().await;
+    west.settle().await;
+    east.tell(&[ingress("in", 8080), service("web")]).await;
+    east.tell(&[dataplane("web-1", "10.0.0.7")]).await;
+
+    eventually("the global has the proxy", || async { api.get("/meshes/default/dataplanes").await.1["total"] == 1 })
+        .await;
+    let stored = api.get("/zoneingresses").await.1["items"][0].clone();
+    assert_eq!((&stored["zone"], &stored["labels"]["kuma.io/zone"]), (&json!("east"), &json!("east")));
+    let (of_ingress, of_service) = (stored["name"].as_str().unwrap().to_owned(), "web");
+    west.until("west has them", |held| held.has("ZoneIngress", &of_ingress) && held.shows("MeshService", of_service))
+        .await;
+    assert!(!west.held.shows("Dataplane", "web-1") && !east.held.shows("MeshService", of_service));
+
+    let zone = |enabled: bool| json!({"type": "Zone", "name": "east", "enabled": enabled});
+    assert_eq!(api.put("/zones/east", &zone(false)).await.0, StatusCode::OK);
+    west.until("west lost them", |held| {
+        !held.has("ZoneIngress", &of_ingress) && !held.shows("MeshService", of_service)
+    })
+    .await;
+    // The disabled zone goes on, both ways.
+    east.tell(&[dataplane("web-2", "10.0.0.8")]).await;
+    eventually("the global has both proxies", || async { api.get("/meshes/default/dataplanes").await.1["total"] == 2 })
+        .await;
+    api.put("/meshes/fresh", &json!({"type": "Mesh", "name": "fresh"})).await;
+    east.until("a disabled zone is told", |held| held.has("Mesh", "fresh")).await;
+    assert_eq!(api.put("/zones/east", &zone(true)).await.0, StatusCode::OK);
+    west.until("west has them again", |held| held.has("ZoneIngress", &of_ingress)).await;
+
+    drop(east);
+    eventually("the zone can be deleted", || async { api.delete("/zones/east").await.0 == StatusCode::OK }).await;
+    west.until("west lost them for good", |held| !held.has("ZoneIngress", &of_ingress)).await;
+    assert_eq!(api.get("/meshes/default/dataplanes").await.1["total"], 0);
+    assert_eq!(api.get("/zone-insights/east").await.0, StatusCode::NOT_FOUND);
+    world.end().await;
+}
+
+/// KDS-22: a global that stops says so, and its zones come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_global_that_stops_says_so_and_keeps_its_books() {
+    let world = World::start(OPEN).await;
+    let mut east = FakeZone::connect(&world, "east").await;
+    east.settle().await;
+    let watching = tokio::spawn(async move { (east.down.status().await, east.up.status().await) });
+    let world = world.restart().await;
+    let (down, up) = watching.await.unwrap();
+    for status in [down, up] {
+        assert_eq!((status.code(), status.message()), (Code::Unavailable, "stream unavailable"));
+    }
+    let insight = world.api().get("/zone-insights/east").await.1;
+    assert!(!is_online(&insight) && subscriptions(&insight).len() == 1, "{insight}");
+    world.end().await;
+}
+
+/// Two control planes with one name keep a state each; the same one coming back takes the place of its old connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zone_that_comes_back_replaces_its_old_connection() {
+    let world = World::start(OPEN).await;
+    let mut first = FakeZone::connect(&world, "east").await;
+    first.settle().await;
+    let mut twin = FakeZone::connect_as(&world, "east", "other-9f9f").await;
+    twin.settle().await;
+    let mut again = FakeZone::connect(&world, "east").await;
+    again.settle().await;
+    assert_eq!(first.down.status().await.code(), Code::Cancelled);
+    assert_eq!(first.up.status().await.code(), Code::Cancelled);
+    world.api().put("/meshes/fresh", &json!({"type": "Mesh", "name": "fresh"})).await;
+    for zone in [&mut twin, &mut again] {
+        zone.until("both live", |held| held.has("Mesh", "fresh")).await;
+    }
+    world.end().await;
+}
