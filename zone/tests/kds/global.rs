@@ -54,10 +54,11 @@ impl<I, O> Call<I, O> {
         self.say.send(Ok(message)).await.expect("a zone that listens");
     }
 
-    /// Ends the call with a status.
-    pub async fn fail(self, status: Status) {
+    /// Ends the call with a status, and waits until the zone has heard it.
+    pub async fn fail(mut self, status: Status) {
         // A zone that is gone needs no status.
         let _ = self.say.send(Err(status)).await;
+        self.hung_up().await;
     }
 }
 
