@@ -5,9 +5,14 @@
 //! endpoints each, and counts.
 
 pub mod balance;
+pub mod bootstrap;
+pub mod cli;
 pub mod client_hello;
 pub mod cluster;
+pub mod listeners;
+mod metrics;
 mod pipe;
+pub mod program;
 pub mod resources;
 pub mod server;
 pub mod table;

@@ -99,6 +99,14 @@ impl Table {
         self.answer.as_ref()
     }
 
+    /// Every route once, by its cluster's name.
+    pub fn clusters(&self) -> impl Iterator<Item = Arc<Route>> {
+        let mut routes: Vec<&Arc<Route>> = self.routes.values().collect();
+        routes.sort_by_key(|route| (route.cluster.name(), Arc::as_ptr(route)));
+        routes.dedup_by_key(|route| Arc::as_ptr(route));
+        routes.into_iter().cloned().collect::<Vec<_>>().into_iter()
+    }
+
     /// How many names there are.
     pub fn len(&self) -> usize {
         self.routes.len()

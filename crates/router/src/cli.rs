@@ -1,0 +1,109 @@
+//! The command line of the two programs, which differ by their name alone.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
+use runtime::telemetry::{Options, Telemetry};
+use runtime::{Exit, Fatal, exit, host, signals};
+
+use crate::program::{self, Config};
+use crate::server::Settings;
+
+#[derive(Debug, Parser)]
+#[command(disable_version_flag = true, about = "Routes mTLS between zones by the server name, without decrypting it.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Route until asked to stop.
+    Run(Run),
+    /// Print the version.
+    Version,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Take the routes from the static part of an Envoy bootstrap, YAML or JSON; it is read again when it is replaced.
+    #[arg(long, value_name = "FILE")]
+    bootstrap: PathBuf,
+    /// Where /healthy, /ready and /metrics are served.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9902")]
+    diagnostics: SocketAddr,
+    /// Threads; one for each core unless given.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    concurrency: Option<u16>,
+    /// Most connections at a time.
+    #[arg(long, value_name = "NUMBER", default_value_t = Settings::default().connections)]
+    max_connections: usize,
+    /// Most connections at a time from one address.
+    #[arg(long, value_name = "NUMBER", default_value_t = Settings::default().connections_per_source)]
+    max_connections_per_source: usize,
+    /// How long open connections may last after a SIGTERM, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    drain_time: u64,
+    /// Tell each connection in the log when it ends.
+    #[arg(long)]
+    access_log: bool,
+    /// What is logged: off, error, warn, info, debug, trace.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: String,
+    /// text or json.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: String,
+}
+
+/// The whole program; its exit codes stand in [`runtime::exit`].
+pub fn main(name: &'static str, version: &'static str) -> ExitCode {
+    let command = <Cli as clap::CommandFactory>::command().name(name).bin_name(name);
+    let cli = match Cli::from_arg_matches(&command.get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    exit::conclude(match cli.command {
+        Command::Version => {
+            println!("{name} {version}");
+            Ok(Exit::Clean)
+        }
+        Command::Run(run) => route(name, version, run),
+    })
+}
+
+fn route(name: &'static str, version: &'static str, run: Run) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(async {
+        let telemetry = Telemetry::install(&Options {
+            service: name,
+            instance: host::name(),
+            level: run.log_level,
+            format: run.log_format.parse().map_err(Fatal::new)?,
+            traces: None,
+        })?;
+        let defaults = Settings::default();
+        let running = program::run(Config {
+            bootstrap: run.bootstrap,
+            diagnostics: run.diagnostics,
+            server: Settings {
+                workers: run.concurrency.map_or(defaults.workers, Into::into),
+                connections: run.max_connections,
+                connections_per_source: run.max_connections_per_source,
+                access_log: run.access_log,
+                ..defaults
+            },
+            drain: Duration::from_secs(run.drain_time),
+        })
+        .await?;
+        signals::listen(running.stop().clone(), running.reload().clone()).context("cannot listen for signals")?;
+        tracing::info!(version, diagnostics = %running.diagnostics, "{name} is up");
+        let exit = running.end().await;
+        tracing::info!(?exit, "{name} has ended");
+        telemetry.flush().await;
+        Ok(exit)
+    })
+}
