@@ -22,13 +22,18 @@ type RouteCount = (&'static str, &'static str, Option<Unit>, fn(&Counters) -> &A
 
 const ROUTE_COUNTS: &[RouteCount] = &[
     ("router_connections", "Connections that were routed", None, |counters| &counters.connections),
-    ("router_unreachable", "Connections for which no endpoint could be reached", None, |counters| &counters.unreachable),
+    ("router_unreachable", "Connections for which no endpoint could be reached", None, |counters| {
+        &counters.unreachable
+    }),
     ("router_sent", "Bytes from clients to endpoints, counted when a connection ends", Some(Unit::Bytes), |counters| {
         &counters.sent
     }),
-    ("router_received", "Bytes from endpoints to clients, counted when a connection ends", Some(Unit::Bytes), |counters| {
-        &counters.received
-    }),
+    (
+        "router_received",
+        "Bytes from endpoints to clients, counted when a connection ends",
+        Some(Unit::Bytes),
+        |counters| &counters.received,
+    ),
 ];
 
 impl Collector for Metrics {
@@ -48,7 +53,8 @@ impl Collector for Metrics {
             }
         }
         let kind = ConstCounter::new(0_u64).metric_type();
-        let mut family = encoder.encode_descriptor("router_refused", "Connections closed without a byte", None, kind)?;
+        let mut family =
+            encoder.encode_descriptor("router_refused", "Connections closed without a byte", None, kind)?;
         for (listener, shared, _) in &listeners {
             for refusal in Refusal::ALL {
                 let labels = [("listener", listener.as_str()), ("reason", refusal.reason())];
@@ -62,7 +68,8 @@ impl Collector for Metrics {
             ConstCounter::new(shared.shortages()).encode(family.encode_family(&labels)?)?;
         }
         let kind = ConstGauge::new(0_i64).metric_type();
-        let mut family = encoder.encode_descriptor("router_open_connections", "Connections that are open", None, kind)?;
+        let mut family =
+            encoder.encode_descriptor("router_open_connections", "Connections that are open", None, kind)?;
         for (listener, shared, _) in &listeners {
             let labels = [("listener", listener.as_str())];
             let open = i64::try_from(shared.open()).unwrap_or(i64::MAX);

@@ -183,10 +183,13 @@ fn print(kinds: &[Kind], results: &Results) {
         if kinds.iter().all(|kind| of(*kind).is_none()) {
             continue;
         }
-        let cells: Vec<String> = kinds.iter().map(|kind| of(*kind).map_or(" |".to_owned(), |v| format!(" {v:.2} |"))).collect();
+        let cells: Vec<String> =
+            kinds.iter().map(|kind| of(*kind).map_or(" |".to_owned(), |v| format!(" {v:.2} |"))).collect();
         let ratio = of(Kind::Router).zip(of(Kind::Envoy)).map(|(ours, envoy)| ours / envoy);
         let goal = match goal {
-            Some(Goal::Ratio { must, goal }) => format!("{must} / {goal}: {}", verdict(ratio.map(|r| grade(r, *must, *goal)))),
+            Some(Goal::Ratio { must, goal }) => {
+                format!("{must} / {goal}: {}", verdict(ratio.map(|r| grade(r, *must, *goal))))
+            }
             Some(Goal::Value(most)) => format!("{most}: {}", verdict(of(Kind::Router).map(|v| grade(v, *most, *most)))),
             None => String::new(),
         };

@@ -227,7 +227,8 @@ fn find(under: &Path, name: &str) -> Option<PathBuf> {
 
 /// As Kuma builds a zone ingress; limits of connections raised.
 fn envoy(plan: &Plan, listen: SocketAddr) -> Value {
-    let address = |at: &SocketAddr| json!({"socket_address": {"address": at.ip().to_string(), "port_value": at.port()}});
+    let address =
+        |at: &SocketAddr| json!({"socket_address": {"address": at.ip().to_string(), "port_value": at.port()}});
     let tcp_proxy = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
     let inspector = "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
     let chain = |(name, _): &(String, Vec<(SocketAddr, u32)>)| {
@@ -238,9 +239,7 @@ fn envoy(plan: &Plan, listen: SocketAddr) -> Value {
         })
     };
     let cluster = |(name, endpoints): &(String, Vec<(SocketAddr, u32)>)| {
-        let endpoint = |(at, weight): &(SocketAddr, u32)| {
-            json!({"endpoint": {"address": address(at)}, "load_balancing_weight": weight})
-        };
+        let endpoint = |(at, weight): &(SocketAddr, u32)| json!({"endpoint": {"address": address(at)}, "load_balancing_weight": weight});
         let endpoints: Vec<Value> = endpoints.iter().map(endpoint).collect();
         json!({
             "name": name, "type": "STATIC", "connect_timeout": "5s",

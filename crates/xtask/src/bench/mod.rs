@@ -1,8 +1,9 @@
 //! `cargo xtask bench <name>`: measurements, always of an optimised build.
 //!
-//! A measurement is a program of its own, `crates/xtask/benches/<name>.rs`, with a `[[bench]]` entry in the manifest
-//! (`harness = false`) and what it needs under `[dev-dependencies]`: so these commands build without the crates that
-//! they measure, and `clippy --all-targets` still sees every measurement. What follows the name is passed on.
+//! A measurement is a program of its own, `crates/xtask/benches/<name>.rs` or `<name>/main.rs`, with a `[[bench]]`
+//! entry in the manifest (`harness = false`) and what it needs under `[dev-dependencies]`: so these commands build
+//! without the crates that they measure, and `clippy --all-targets` still sees every measurement. What follows the name
+//! is passed on.
 
 use std::path::Path;
 use std::process::Command;
@@ -54,10 +55,8 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in folder.read_dir().with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "rs")
-            && let Some(stem) = path.file_stem()
-        {
-            names.push(stem.to_string_lossy().into_owned());
+        if path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").exists() {
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
         }
     }
     names.sort();
