@@ -111,8 +111,9 @@ impl Zone {
                 pauses = None;
             }
             let pause = pauses.get_or_insert_with(|| backoff.pauses()).next().unwrap_or(backoff.max);
-            self.metrics.failed(reason(&error, stood));
-            told.tell(&self.federation.global, describe(&error), stood, pause, now);
+            let reason = reason(&error, stood);
+            self.metrics.failed(reason);
+            told.tell(&self.federation.global, describe(&error, reason), stood, pause, now);
             self.clock.sleep(pause).await;
         }
     }
@@ -157,12 +158,17 @@ fn reason(error: &anyhow::Error, stood: bool) -> Reason {
 }
 
 /// An error in one line, statuses in the words of whoever made them.
-fn describe(error: &anyhow::Error) -> String {
+fn describe(error: &anyhow::Error, reason: Reason) -> String {
+    if let (Reason::Unauthenticated, Some(status)) = (reason, error.downcast_ref::<Status>()) {
+        // All calls are refused alike; which of them heard it first is of no interest.
+        return format!("the global refuses this zone: {}", status.message());
+    }
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
         let part = match cause.downcast_ref::<Status>() {
             Some(status) if status.message().is_empty() => format!("{:?}", status.code()),
             Some(status) => format!("{:?}: {}", status.code(), status.message()),
+            None if cause.to_string().contains("close_notify") => "it broke off".to_owned(),
             None => cause.to_string(),
         };
         // Some errors repeat their cause.
@@ -183,9 +189,14 @@ mod tests {
     fn a_refusal_is_repeated_in_the_globals_words() {
         let refused = Status::unauthenticated("the token of zone west is not one of zone east");
         let error = Err::<(), _>(refused).context("GlobalToZoneSync failed").unwrap_err();
-        let text = "GlobalToZoneSync failed: Unauthenticated: the token of zone west is not one of zone east";
-        assert_eq!(describe(&error), text);
         assert_eq!(reason(&error, true), Reason::Unauthenticated);
+        let text = "the global refuses this zone: the token of zone west is not one of zone east";
+        assert_eq!(describe(&error, Reason::Unauthenticated), text);
+        let failed = Err::<(), _>(Status::internal("stream failed")).context("GlobalToZoneSync failed").unwrap_err();
+        assert_eq!(describe(&failed, Reason::Lost), "GlobalToZoneSync failed: Internal: stream failed");
+        let broken =
+            anyhow::anyhow!("peer closed connection without sending TLS close_notify: https://x").context("lost");
+        assert_eq!(describe(&broken, Reason::Lost), "lost: it broke off");
         let other = anyhow::Error::new(Misfit::Unknown { remembered: "a".to_owned() }).context("refused");
         assert_eq!(reason(&other, true), Reason::OtherGlobal);
         assert_eq!(reason(&anyhow::anyhow!("x"), true), Reason::Lost);

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use client::{Caller, eventually, names};
 
 #[path = "../../global/tests/program/client.rs"]
-#[expect(dead_code, reason = "the tests of the global use all of it")]
 mod client;
 
 const FEDERATED: &str = "multizone.zone.globalAddress=grpcs://global.example:5685";

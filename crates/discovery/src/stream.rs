@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use kds_proto::envoy::config::core::v3::Node;
@@ -13,6 +14,9 @@ use crate::fault::Fault;
 use crate::publisher::{Heard, Publisher};
 use crate::subscriber::{Subscriber, Update};
 use crate::view::View;
+
+/// For the reason of an end to arrive.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Why a stream ends.
 #[derive(Clone, Debug)]
@@ -76,7 +80,7 @@ where
     let mut publisher = Publisher::new(identifier);
     let first = tokio::select! {
         first = requests.next() => first,
-        () = responses.closed() => return End::Left,
+        () = responses.closed() => return last_words(&mut requests).await,
     };
     let first = match first {
         Some(Ok(first)) => first,
@@ -108,7 +112,7 @@ where
                 ended => return ended_with(ended),
             },
             permit = responses.reserve(), if !waiting.is_empty() => {
-                let Ok(permit) = permit else { return End::Left };
+                let Ok(permit) = permit else { return last_words(&mut requests).await };
                 if let Some(response) = waiting.pop_front() {
                     observer.sent(&response.type_url);
                     permit.send(response);
@@ -117,7 +121,7 @@ where
             changed = moments.changed(), if waiting.is_empty() => if changed.is_err() {
                 return End::NotTaken("the store is closed".to_owned());
             },
-            () = responses.closed() => return End::Left,
+            () = responses.closed() => return last_words(&mut requests).await,
         }
     }
 }
@@ -136,13 +140,13 @@ where
     let (mut subscriber, subscriptions) = Subscriber::subscribe(types, node);
     for subscription in subscriptions {
         if requests.send(subscription).await.is_err() {
-            return End::Left;
+            return last_words(&mut responses).await;
         }
     }
     loop {
         let response = tokio::select! {
             response = responses.next() => response,
-            () = requests.closed() => return End::Left,
+            () = requests.closed() => return last_words(&mut responses).await,
         };
         let response = match response {
             Some(Ok(response)) => response,
@@ -158,9 +162,22 @@ where
             Err(reason) => return End::NotTaken(reason),
         };
         if requests.send(answer).await.is_err() {
-            return End::Left;
+            return last_words(&mut responses).await;
         }
     }
+}
+
+/// Why nobody listens to us any more: a peer that refuses a call says so in the other direction, a moment later.
+async fn last_words<M>(messages: &mut (impl Stream<Item = Result<M, Status>> + Unpin)) -> End {
+    let ended = async {
+        loop {
+            match messages.next().await {
+                Some(Ok(_)) => {}
+                ended => return ended_with(ended),
+            }
+        }
+    };
+    tokio::time::timeout(LAST_WORDS, ended).await.unwrap_or(End::Left)
 }
 
 fn ended_with<M>(ended: Option<Result<M, Status>>) -> End {

@@ -239,7 +239,7 @@ mod tests {
     }
 
     async fn refusal(federation: &Federation) -> String {
-        format!("{:#}", dial(federation, "east", &Clock::system()).await.err().expect("a refusal"))
+        format!("{:#}", dial(federation, "east", &Clock::system()).await.expect_err("a refusal"))
     }
 
     /// A server with a certificate for localhost that ends each connection after the handshake.

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests, their helpers included")]
 
 #[path = "../../../global/tests/program/client.rs"]
-#[expect(dead_code, reason = "the tests of the global use all of it")]
 mod client;
 mod global;
 mod message;

@@ -38,6 +38,7 @@ pub struct Session {
 }
 
 /// One message of GlobalToZoneSync.
+#[expect(clippy::large_enum_variant, reason = "there are a few thousand of them, once")]
 pub enum Down {
     Asked(DeltaDiscoveryRequest),
     /// What the recording changed in it before the zone saw it.
@@ -45,6 +46,7 @@ pub enum Down {
 }
 
 /// One message of ZoneToGlobalSync.
+#[expect(clippy::large_enum_variant, reason = "there are a few thousand of them, once")]
 pub enum Up {
     Told(DeltaDiscoveryResponse),
     Asked(DeltaDiscoveryRequest),

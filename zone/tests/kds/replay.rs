@@ -81,17 +81,27 @@ async fn answers(down: &mut Down, session: &Session, place: &str) -> usize {
     compared
 }
 
-/// What an answer says: kind, node, what it acknowledges, what it asks for, why it refuses.
-fn shape(request: &DeltaDiscoveryRequest) -> (String, String, bool, String, Vec<String>, Option<(i32, String)>) {
+/// What an answer says.
+#[derive(Debug, PartialEq)]
+struct Shape {
+    kind: String,
+    node: String,
+    introduces_itself: bool,
+    acknowledges: String,
+    asks_for: Vec<String>,
+    refuses: Option<(i32, String)>,
+}
+
+fn shape(request: &DeltaDiscoveryRequest) -> Shape {
     let node = request.node.as_ref().expect("a node in every request");
-    (
-        request.type_url.clone(),
-        node.id.clone(),
-        node.metadata.is_some(),
-        request.response_nonce.clone(),
-        request.resource_names_subscribe.clone(),
-        request.error_detail.as_ref().map(|detail| (detail.code, detail.message.clone())),
-    )
+    Shape {
+        kind: request.type_url.clone(),
+        node: node.id.clone(),
+        introduces_itself: node.metadata.is_some(),
+        acknowledges: request.response_nonce.clone(),
+        asks_for: request.resource_names_subscribe.clone(),
+        refuses: request.error_detail.as_ref().map(|detail| (detail.code, detail.message.clone())),
+    }
 }
 
 async fn hear_subscriptions(down: &mut Down) -> BTreeSet<String> {
