@@ -1,7 +1,8 @@
 //! What a zone shall hold of its global: a view of the global's moments (kds-wire 4.4).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aws_lc_rs::rsa::KeyPair;
 use aws_lc_rs::signature::KeyPair as _;
@@ -20,15 +21,44 @@ const REMEMBERED: usize = 32;
 #[derive(Debug, Default)]
 pub struct Shared {
     skipped: Vec<String>,
-    encoded: Mutex<HashMap<(Key, bool), (Arc<Resource>, Option<Encoded>)>>,
+    encoded: Mutex<HashMap<(Key, bool), Sent>>,
     steps: Mutex<Vec<Step>>,
+    encodings: AtomicU64,
 }
+
+/// What a resource was made to; none when it cannot be sent.
+type Sent = (Arc<Resource>, Option<Encoded>);
 
 /// What changed from one moment to another.
 #[derive(Clone, Debug)]
 struct Step {
     revisions: [u64; 4],
-    keys: Arc<BTreeMap<Kind, Vec<Key>>>,
+    keys: Arc<Differences>,
+}
+
+/// What may differ between two moments, by kind.
+type Differences = BTreeMap<Kind, Vec<Difference>>;
+
+/// A resource that may have come, changed or gone.
+#[derive(Debug)]
+struct Difference {
+    key: Key,
+    /// What was sent of it before, with its own name and with the hashed one: looked up once for all zones.
+    before: [OnceLock<Before>; 2],
+}
+
+/// What was sent of a resource.
+#[derive(Debug)]
+struct Before {
+    name: String,
+    /// None when it could not be sent.
+    version: Option<Arc<str>>,
+}
+
+impl Difference {
+    fn of(key: Key) -> Self {
+        Self { key, before: [OnceLock::new(), OnceLock::new()] }
+    }
 }
 
 /// What one zone shall hold.
@@ -53,9 +83,27 @@ impl Shared {
         {
             return encoded.clone();
         }
-        let encoded = encode(resource, hash, &self.skipped);
+        let encoded = self.encode(resource, hash);
         lock(&self.encoded).insert(place, (Arc::clone(resource), encoded.clone()));
         encoded
+    }
+
+    fn encode(&self, resource: &Resource, hash: bool) -> Option<Encoded> {
+        self.encodings.fetch_add(1, Ordering::Relaxed);
+        encode(resource, hash, &self.skipped)
+    }
+
+    /// How many resources were encoded so far: a change costs two, the new and the old, however many zones there are.
+    pub fn encodings(&self) -> u64 {
+        self.encodings.load(Ordering::Relaxed)
+    }
+
+    /// What was sent of a resource that is no longer current.
+    fn before<'a>(&self, difference: &'a Difference, was: &Resource, hash: bool) -> &'a Before {
+        difference.before[usize::from(hash)].get_or_init(|| Before {
+            name: name(was, hash, &self.skipped),
+            version: self.encode(was, hash).map(|encoded| encoded.version),
+        })
     }
 
     fn forget(&self, key: &Key) {
@@ -66,7 +114,7 @@ impl Shared {
     }
 
     /// Keys that changed, by kind; for what crosses zones also those of a zone that was enabled or disabled.
-    fn step(&self, from: &Moment, to: &Moment) -> Arc<BTreeMap<Kind, Vec<Key>>> {
+    fn step(&self, from: &Moment, to: &Moment) -> Arc<Differences> {
         let revisions = [from, to].map(|moment| [moment.configuration.revision(), moment.insights.revision()]);
         let revisions = [revisions[0][0], revisions[0][1], revisions[1][0], revisions[1][1]];
         if let Some(step) = lock(&self.steps).iter().find(|step| step.revisions == revisions) {
@@ -85,8 +133,8 @@ impl Shared {
             }
             keys.entry(key.kind).or_default().insert(key);
         }
-        let keys = keys.into_iter().map(|(kind, keys)| (kind, keys.into_iter().collect())).collect();
-        let keys: Arc<BTreeMap<Kind, Vec<Key>>> = Arc::new(keys);
+        let differences = |keys: BTreeSet<Key>| keys.into_iter().map(Difference::of).collect();
+        let keys: Arc<Differences> = Arc::new(keys.into_iter().map(|(kind, keys)| (kind, differences(keys))).collect());
         let mut steps = lock(&self.steps);
         if steps.len() >= REMEMBERED {
             steps.remove(0);
@@ -98,6 +146,12 @@ impl Shared {
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether what zones hold of a kind may differ: an answer at no cost for most kinds and most changes.
+fn may_differ(kind: Kind, from: &Moment, to: &Moment) -> bool {
+    let changed = |kind| to.of(kind).changed_at(kind) > from.of(kind).revision();
+    changed(kind) || (kind.info().sync.across_zones() && changed(Kind::Zone))
 }
 
 fn enabled(snapshot: &Snapshot, zone: &Key) -> Option<bool> {
@@ -190,8 +244,12 @@ impl Down {
 
     fn since(&self, kind: Kind, from: &Moment, to: &Moment) -> Changes {
         let mut changes = Changes::default();
+        if !may_differ(kind, from, to) {
+            return changes;
+        }
         let step = self.shared.step(from, to);
-        for key in step.get(&kind).into_iter().flatten() {
+        for difference in step.get(&kind).into_iter().flatten() {
+            let key = &difference.key;
             let before = from.of(kind).get(key);
             let was_held = before.filter(|resource| goes_down(resource, &self.peer, &from.configuration));
             let is = self.held(to.of(kind).get(key), to);
@@ -201,11 +259,10 @@ impl Down {
                 (Some(was), None) => changes.removed.push(self.name(was)),
                 (Some(was), Some(is)) => {
                     // What did not change by the way, the status say, is no change to the zone.
-                    let as_sent = encode(was, self.hash(), &self.shared.skipped);
-                    if as_sent.as_ref().is_none_or(|was| was.version != is.version) {
-                        let name = self.name(was);
-                        if *name != *is.name {
-                            changes.removed.push(name);
+                    let sent = self.shared.before(difference, was, self.hash());
+                    if sent.version.as_ref() != Some(&is.version) {
+                        if *sent.name != *is.name {
+                            changes.removed.push(sent.name.clone());
                         }
                         changes.put.push(is);
                     }
@@ -403,5 +460,30 @@ mod tests {
         let gone = next(&at, 2, vec![Change::Remove(Key::global(Kind::Mesh, "a"))]);
         view("east", &shared).changes("Mesh", &Interest::All, Some(&at), &gone);
         assert!(lock(&shared.encoded).is_empty());
+    }
+
+    /// A change of one ingress costs the same whether one zone hears of it or many.
+    #[test]
+    fn a_change_is_encoded_once_for_all_zones() {
+        let ingress = |zone: usize, port: u32| {
+            let zone = format!("zone-{zone}");
+            let pairs = [("kuma.io/origin", "zone"), ("kuma.io/zone", &*zone)];
+            let spec = json!({"zone": zone, "networking": {"address": "10.0.0.1", "port": port}});
+            put(Kind::ZoneIngress, &format!("ingress-{zone}"), spec, &pairs)
+        };
+        let shared = Shared::new(Vec::new());
+        let zones: Vec<Down> = (0..50).map(|zone| view(&format!("zone-{zone}"), &shared)).collect();
+        let first = moment(Snapshot::empty().apply(1, (0..50).map(|zone| ingress(zone, 10001))));
+        for zone in &zones {
+            assert_eq!(told(zone, Kind::ZoneIngress, None, &first).0.len(), 49);
+        }
+        assert_eq!(shared.encodings(), 50);
+        let second = next(&first, 2, vec![ingress(7, 10002)]);
+        let heard = zones.iter().map(|zone| told(zone, Kind::ZoneIngress, Some(&first), &second).0.len());
+        assert_eq!(heard.sum::<usize>(), 49);
+        assert_eq!(shared.encodings(), 52);
+        // Of what did not change nothing is looked at.
+        assert_eq!(told(&zones[0], Kind::MeshTimeout, Some(&first), &second), (vec![], vec![]));
+        assert_eq!(shared.encodings(), 52);
     }
 }
