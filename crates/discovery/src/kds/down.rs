@@ -113,6 +113,14 @@ impl Shared {
         }
     }
 
+    /// Forgets what is not current, when that is the larger part: what went while nobody listened is in no step.
+    fn prune(&self, now: &Moment) {
+        let mut encoded = lock(&self.encoded);
+        if encoded.len() > 2 * (now.configuration.len() + now.insights.len()) {
+            encoded.retain(|(key, _), (of, _)| now.of(key.kind).get(key).is_some_and(|is| Arc::ptr_eq(is, of)));
+        }
+    }
+
     /// Keys that changed, by kind; for what crosses zones also those of a zone that was enabled or disabled.
     fn step(&self, from: &Moment, to: &Moment) -> Arc<Differences> {
         let revisions = [from, to].map(|moment| [moment.configuration.revision(), moment.insights.revision()]);
@@ -238,6 +246,7 @@ impl Down {
     }
 
     fn whole(&self, kind: Kind, to: &Moment) -> Changes {
+        self.shared.prune(to);
         let put = to.of(kind).list(kind).filter_map(|resource| self.held(Some(resource), to)).collect();
         Changes { put, removed: Vec::new() }
     }
@@ -460,6 +469,18 @@ mod tests {
         let gone = next(&at, 2, vec![Change::Remove(Key::global(Kind::Mesh, "a"))]);
         view("east", &shared).changes("Mesh", &Interest::All, Some(&at), &gone);
         assert!(lock(&shared.encoded).is_empty());
+    }
+
+    #[test]
+    fn what_went_while_nobody_listened_is_forgotten() {
+        let shared = Shared::new(Vec::new());
+        let mesh = |name: &str| put(Kind::Mesh, name, json!({}), &[]);
+        let before = moment(Snapshot::empty().apply(1, ["a", "b", "c"].map(mesh)));
+        told(&view("east", &shared), Kind::Mesh, None, &before);
+        let gone = ["a", "b"].map(|name| Change::Remove(Key::global(Kind::Mesh, name)));
+        let now = next(&before, 2, gone.into());
+        assert_eq!(told(&view("east", &shared), Kind::Mesh, None, &now).0, ["c."]);
+        assert_eq!(lock(&shared.encoded).len(), 1);
     }
 
     /// A change of one ingress costs the same whether one zone hears of it or many.
