@@ -8,7 +8,7 @@ use model::Kind;
 use runtime::Exit;
 use serde_json::{Value, json};
 
-use crate::client::{Caller, names};
+use crate::client::{Caller, eventually, names};
 use crate::global::{Down, Global, LIMIT, Manner};
 use crate::message::{self, GOOD, response};
 use crate::zone::{self, Zone, start};
@@ -166,5 +166,46 @@ async fn a_bad_resource_is_refused_by_name_and_the_others_live() {
     let metrics = zone.running.metrics().text().unwrap();
     assert!(metrics.contains("kds_zone_refused_resources_total{kind=\"MeshTimeout\"} 2"), "{metrics}");
     assert!(metrics.contains("kds_zone_connected 1"), "{metrics}");
+    zone.end().await;
+}
+
+/// KDS-3: one message of 10 MiB arrives, and one that is longer ends the connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_may_have_ten_mebibytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut global = Global::start(Manner::default()).await;
+    let zone = start(folder.path(), &global, &["store.type=memory"]).await;
+    let (mut down, _up) = global.connected().await;
+    tell(&mut down, everything()).await;
+    let of = |size: usize| response("Secret", 99, vec![message::secret("default", "large", &"x".repeat(size))]);
+    let around = prost::Message::encoded_len(&of(0)) + 32;
+    down.say(of((10 << 20) - around)).await;
+    assert_eq!(down.hear().await.error_detail, None);
+    down.say(of(10 << 20)).await;
+    down.hung_up().await;
+    global.connected().await;
+    zone.end().await;
+}
+
+/// kds-wire 5.2, last paragraph: the zone's own insight mirrors how the global takes what it tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_zones_insight_tells_of_its_global() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut global = Global::start(Manner::default()).await;
+    let zone = start(folder.path(), &global, &[]).await;
+    let (down, mut up) = global.connected().await;
+    up.say(message::introduced("HostnameGenerator", "global-1a2b")).await;
+    up.hear().await;
+    let subscriptions = async || {
+        let insight = zone.api.get("/zone-insights/east").await.1;
+        insight["subscriptions"].as_array().cloned().unwrap_or_default()
+    };
+    eventually("the connection is written down", || async { subscriptions().await.len() == 1 }).await;
+    let first = subscriptions().await.remove(0);
+    assert_eq!(first["globalInstanceId"], "global-1a2b");
+    assert!(first["zoneInstanceId"].is_string() && first["disconnectTime"].is_null(), "{first}");
+    drop((down, up));
+    eventually("its end is written down", || async { subscriptions().await[0]["disconnectTime"].is_string() }).await;
+    assert_eq!(subscriptions().await[0]["status"]["total"]["responsesSent"], "1");
     zone.end().await;
 }

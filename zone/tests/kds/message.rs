@@ -1,5 +1,6 @@
 //! Messages of a global, made by hand.
 
+use discovery::kds::node::Introduction;
 use kds_proto::Any;
 use kds_proto::envoy::config::core::v3::{ControlPlane, Node};
 use kds_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
@@ -58,4 +59,10 @@ pub fn subscription(kind: &str) -> DeltaDiscoveryRequest {
         resource_names_subscribe: vec!["*".to_owned()],
         ..DeltaDiscoveryRequest::default()
     }
+}
+
+/// The same from a global that says who it is.
+pub fn introduced(kind: &str, instance: &str) -> DeltaDiscoveryRequest {
+    let introduction = Introduction { id: "east".to_owned(), instance: instance.to_owned(), ..Introduction::default() };
+    DeltaDiscoveryRequest { node: Some(introduction.to_node()), ..subscription(kind) }
 }
