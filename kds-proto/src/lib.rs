@@ -9,7 +9,7 @@ pub mod json;
 mod secrecy;
 
 pub use any::Any;
-pub use generated::{envoy, google, kuma};
+pub use generated::{envoy, google, kuma, xds};
 
 #[allow(warnings, clippy::all, clippy::allow_attributes_without_reason, unused_qualifications, reason = "generated")]
 #[rustfmt::skip]

@@ -159,6 +159,9 @@ pub struct Status {
     pub hostname_generators: Vec<HostnameGeneratorStatus>,
 }
 
+/// Read like a spec: the store holds both as JSON.
+impl JsonSpec for Status {}
+
 impl JsonSpec for MeshExternalService {
     fn validate(&self, meta: &Meta, found: &mut Violations) {
         let path = Path::of("spec");

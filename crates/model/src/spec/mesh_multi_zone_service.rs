@@ -84,6 +84,9 @@ pub struct MatchedMeshService {
 
 const PROTOCOLS: [&str; 5] = ["grpc", "http", "http2", "kafka", "tcp"];
 
+/// Read like a spec: the store holds both as JSON.
+impl JsonSpec for Status {}
+
 impl JsonSpec for MeshMultiZoneService {
     fn validate(&self, _: &Meta, found: &mut Violations) {
         const EMPTY: &str = "cannot be empty";

@@ -145,6 +145,9 @@ pub struct DataplaneProxies {
     pub total: i64,
 }
 
+/// Read like a spec: the store holds both as JSON.
+impl JsonSpec for Status {}
+
 impl JsonSpec for MeshService {
     fn validate(&self, meta: &Meta, found: &mut Violations) {
         check_display_name(meta, found);

@@ -4,6 +4,7 @@
 //! of the recordings, so a test can say whether what is committed is current (`RECORDINGS_DIR`).
 
 mod config;
+mod envoy;
 mod kds;
 mod kumactl;
 mod rest;
@@ -88,6 +89,7 @@ fn imports(from: &Path) -> Result<Vec<Import>> {
     imports.extend(kds::imports(&from.join("kds"))?);
     imports.extend(kumactl::imports(&from.join("kumactl"))?);
     imports.extend(config::imports(from)?);
+    imports.extend(envoy::imports(&from.join("envoy"))?);
     imports.extend(tokens::imports(&from.join("rest"))?);
     Ok(imports)
 }
