@@ -20,6 +20,8 @@ pub mod protocol;
 pub mod resource;
 pub mod view;
 
+use model::Kind;
+
 pub use input::{Error, Features, Input, KeyPair, Node, Secrets, Settings, TransparentProxy, Weights};
 pub use plan::Plan;
 pub use resource::{Configuration, Emitted, Type};
@@ -30,4 +32,17 @@ pub use resource::{Configuration, Emitted, Type};
 /// Its resource cannot be read, or its mesh is not there; the proxy keeps its last configuration.
 pub fn dataplane(input: Input<'_>) -> Result<Configuration, Error> {
     Ok(emit::configuration(&plan::of_dataplane(input)?))
+}
+
+/// The configuration of any proxy, by the kind of its resource: a dataplane, an ingress or an egress.
+///
+/// # Errors
+/// Its resource cannot be read, or its mesh is not there; the proxy keeps its last configuration.
+pub fn configuration(input: Input<'_>) -> Result<Configuration, Error> {
+    let plan = match input.resource.kind() {
+        Kind::ZoneIngress => plan::zone::of_ingress(input)?,
+        Kind::ZoneEgress => plan::zone::of_egress(input)?,
+        _ => plan::of_dataplane(input)?,
+    };
+    Ok(emit::configuration(&plan))
 }

@@ -29,6 +29,27 @@ pub struct View<'a> {
     pub mesh: Arc<Mesh>,
     /// Ingresses of other zones that can be dialled.
     ingresses: Vec<Ingress>,
+    side: Side,
+}
+
+/// Who looks: each proxy sees other endpoints of the same services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    /// A sidecar: all of them.
+    Sidecar,
+    /// An ingress: those of its zone.
+    Ingress,
+    /// An egress: those of other zones.
+    Egress,
+}
+
+/// A service outside the mesh, of the older kind.
+#[derive(Clone, Debug)]
+pub struct External {
+    /// Its name in the store.
+    pub name: String,
+    /// What it is.
+    pub spec: Arc<ExternalService>,
 }
 
 /// An ingress of another zone.
@@ -62,7 +83,24 @@ impl<'a> View<'a> {
         let resource = snapshot.get(&Key::global(Kind::Mesh, name));
         let mesh = resource.and_then(|resource| resource.spec.message::<Mesh>().ok());
         let mesh = mesh.ok_or_else(|| Error::NoMesh(name.to_owned()))?;
-        Ok(Self { snapshot, settings, name: name.to_owned(), mesh, ingresses: ingresses(snapshot, settings) })
+        let ingresses = ingresses(snapshot, settings);
+        Ok(Self { snapshot, settings, name: name.to_owned(), mesh, ingresses, side: Side::Sidecar })
+    }
+
+    /// The mesh as an ingress sees it: without other zones.
+    ///
+    /// # Errors
+    /// There is no such mesh.
+    pub fn of_ingress(snapshot: &'a Snapshot, settings: &'a Settings, name: &str) -> Result<Self, Error> {
+        Ok(Self { ingresses: Vec::new(), side: Side::Ingress, ..Self::new(snapshot, settings, name)? })
+    }
+
+    /// The mesh as an egress sees it: other zones alone.
+    ///
+    /// # Errors
+    /// There is no such mesh.
+    pub fn of_egress(snapshot: &'a Snapshot, settings: &'a Settings, name: &str) -> Result<Self, Error> {
+        Ok(Self { side: Side::Egress, ..Self::new(snapshot, settings, name)? })
     }
 
     /// Whether mTLS is on.
@@ -83,6 +121,11 @@ impl<'a> View<'a> {
     /// Whether traffic that leaves the zone goes through its egress.
     pub fn uses_egress(&self) -> bool {
         mesh::uses_zone_egress(&self.mesh)
+    }
+
+    /// Whether this proxy sends what leaves the zone to an egress.
+    fn sends_to_egress(&self) -> bool {
+        self.uses_egress() && self.side != Side::Egress
     }
 
     /// Whether trust comes from MeshTrust resources.
@@ -118,11 +161,20 @@ impl<'a> View<'a> {
     }
 
     /// ExternalServices with this service tag, by name.
-    pub fn external_services(&self, service: &str) -> Vec<Arc<ExternalService>> {
+    pub fn external_services(&self, service: &str) -> Vec<External> {
+        let mut all = self.all_external_services();
+        all.retain(|external| external.spec.tags.get(SERVICE_TAG).is_some_and(|tag| tag == service));
+        all
+    }
+
+    /// Every ExternalService, by name.
+    pub fn all_external_services(&self) -> Vec<External> {
         let all = self.snapshot.list_in(Kind::ExternalService, &self.name);
-        all.filter_map(|resource| resource.spec.message::<ExternalService>().ok())
-            .filter(|external| external.tags.get(SERVICE_TAG).is_some_and(|tag| tag == service))
-            .collect()
+        let external = |resource: &Arc<Resource>| {
+            let spec = resource.spec.message::<ExternalService>().ok()?;
+            Some(External { name: resource.meta.key.name.to_string(), spec })
+        };
+        all.filter_map(external).collect()
     }
 
     /// What a legacy service speaks: what all its endpoints and external forms have in common.
@@ -130,7 +182,7 @@ impl<'a> View<'a> {
         let of_tags = |tags: &Tags| tags.get(PROTOCOL_TAG).map_or(Protocol::Unknown, |word| Protocol::parse(word));
         let externals = self.external_services(service);
         if !externals.is_empty() {
-            return Protocol::common(externals.iter().map(|external| of_tags(&external.tags)));
+            return Protocol::common(externals.iter().map(|external| of_tags(&external.spec.tags)));
         }
         Protocol::common(self.raw_endpoints(service).iter().map(|endpoint| of_tags(&endpoint.tags)))
     }
@@ -164,10 +216,13 @@ impl<'a> View<'a> {
     /// Local inbounds, then what ingresses offer; weights are Kuma's, and every endpoint says how many instances it is.
     fn raw_endpoints(&self, service: &str) -> Vec<Endpoint> {
         let externals = self.external_services(service);
-        if !externals.is_empty() && self.uses_egress() {
+        if !externals.is_empty() && self.sends_to_egress() {
             return self.external_endpoints(&externals);
         }
         let mut endpoints = self.remote_endpoints(service);
+        if self.side == Side::Egress {
+            return endpoints;
+        }
         let addresses: u32 = if self.mtls() == Mtls::Off {
             0
         } else {
@@ -195,7 +250,7 @@ impl<'a> View<'a> {
         if self.mtls() == Mtls::Off {
             return Vec::new();
         }
-        let egresses = if self.uses_egress() { Some(self.egresses()) } else { None };
+        let egresses = self.sends_to_egress().then(|| self.egresses());
         let mut endpoints = Vec::new();
         for ingress in self.ingresses.iter().filter(|ingress| !ingress.repeated) {
             for offered in &ingress.resource.available_services {
@@ -222,12 +277,12 @@ impl<'a> View<'a> {
     }
 
     /// Endpoints of a service outside the mesh that is reached through the egress.
-    fn external_endpoints(&self, externals: &[Arc<ExternalService>]) -> Vec<Endpoint> {
+    fn external_endpoints(&self, externals: &[External]) -> Vec<Endpoint> {
         let egresses = self.egresses();
-        let of_service = |external: &Arc<ExternalService>| -> Vec<Endpoint> {
+        let of_service = |external: &External| -> Vec<Endpoint> {
             let endpoint = |(address, port): &(String, u32)| Endpoint {
-                locality: self.locality(external.tags.get(ZONE)),
-                ..Endpoint::new(address, *port, external.tags.clone(), 1)
+                locality: self.locality(external.spec.tags.get(ZONE)),
+                ..Endpoint::new(address, *port, external.spec.tags.clone(), 1)
             };
             egresses.iter().map(endpoint).collect()
         };

@@ -2,7 +2,8 @@
 
 use kds_proto::envoy::config::cluster::v3::Cluster;
 use kds_proto::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, TransportSocketMatch,
+    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbSubsetConfig, TransportSocketMatch,
+    lb_subset_config,
 };
 use kds_proto::envoy::config::core::v3::{BindConfig, Http1ProtocolOptions, Http2ProtocolOptions};
 use kds_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -21,6 +22,7 @@ use prost_types::Duration;
 use super::{any, endpoint, pipe, socket, socket_address, texts, tls};
 use crate::external;
 use crate::names;
+use crate::plan::zone::Passage;
 use crate::plan::{Cluster as Planned, ClusterTls, Discovery, Inbound, Plan};
 use crate::policies::{circuit_breaker, health_check, load_balancing, timeout};
 use crate::protocol::Protocol;
@@ -56,7 +58,9 @@ pub fn destination(plan: &Plan, planned: &Planned) -> Cluster {
         Discovery::Fixed(assignment) => {
             let names = assignment.endpoints.iter().any(|endpoint| external::is_name(&endpoint.address));
             let discovery = if names { DiscoveryType::StrictDns } else { DiscoveryType::Static };
+            let family = if names && !plan.ipv6_address { DnsLookupFamily::V4Only } else { DnsLookupFamily::Auto };
             Cluster {
+                dns_lookup_family: family.into(),
                 load_assignment: Some(endpoint::assignment(&planned.name, assignment)),
                 ..named(&planned.name, discovery)
             }
@@ -71,7 +75,7 @@ pub fn destination(plan: &Plan, planned: &Planned) -> Cluster {
                     tags.remove(SERVICE_TAG);
                     TransportSocketMatch {
                         name: endpoint.address.clone(),
-                        r#match: Some(texts(&tags)),
+                        r#match: (!asked.shared).then(|| texts(&tags)),
                         transport_socket: Some(tls::external(asked)),
                     }
                 })
@@ -136,6 +140,27 @@ fn options(
         ..HttpProtocolOptions::default()
     };
     cluster.typed_extension_protocol_options.insert(HttpProtocolOptions::full_name(), any(&options));
+}
+
+/// A cluster of a zone proxy.
+pub fn passage(passage: &Passage) -> Cluster {
+    use lb_subset_config::lb_subset_selector::LbSubsetSelectorFallbackPolicy;
+    use lb_subset_config::{LbSubsetFallbackPolicy, LbSubsetSelector};
+    let selector = |keys: &Vec<String>| LbSubsetSelector {
+        keys: keys.clone(),
+        fallback_policy: LbSubsetSelectorFallbackPolicy::NoFallback.into(),
+        ..LbSubsetSelector::default()
+    };
+    let subsets = LbSubsetConfig {
+        fallback_policy: LbSubsetFallbackPolicy::AnyEndpoint.into(),
+        subset_selectors: passage.keys.iter().map(selector).collect(),
+        ..LbSubsetConfig::default()
+    };
+    Cluster {
+        eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(tls::ads()), service_name: String::new() }),
+        lb_subset_config: (!passage.keys.is_empty()).then_some(subsets),
+        ..named(&passage.name, DiscoveryType::Eds)
+    }
 }
 
 /// A cluster of known hosts.

@@ -60,7 +60,7 @@ fn secured(plan: &Plan, inbound: &Inbound, security: &Security) -> FilterChain {
     rbac::restrict(&security.access, &plan.mesh, &inbound.name, &mut filters);
     FilterChain {
         filters: filters.build(),
-        transport_socket: Some(tls::inbound(plan, security)),
+        transport_socket: Some(tls::inbound(plan.naming, &plan.mesh, security)),
         ..FilterChain::default()
     }
 }

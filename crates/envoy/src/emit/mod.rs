@@ -4,6 +4,7 @@ mod admin;
 mod cluster;
 mod endpoint;
 mod filter;
+mod gate;
 mod listener;
 mod rbac;
 mod route;
@@ -40,6 +41,15 @@ pub fn configuration(plan: &Plan) -> Configuration {
             let assignment = endpoint::assignment(&planned.name, assignment);
             resources.push(Emitted::new(Type::Endpoint, &planned.name, &assignment));
         }
+    }
+    if let Some(gate) = &plan.zone.gate {
+        let listener = gate::listener(plan, gate);
+        resources.push(Emitted::new(Type::Listener, &listener.name, &listener));
+    }
+    for passage in plan.zone.passages.values() {
+        resources.push(Emitted::new(Type::Cluster, &passage.name, &cluster::passage(passage)));
+        let assignment = endpoint::assignment(&passage.name, &passage.assignment);
+        resources.push(Emitted::new(Type::Endpoint, &passage.name, &assignment));
     }
     if let Some(admin) = &plan.admin {
         resources.extend(admin::resources(plan, admin));

@@ -68,6 +68,18 @@ pub fn from_workload(http: &Http) -> RouteConfiguration {
     configuration(&http.route, &http.virtual_host, http.routes.iter().flat_map(routes).collect())
 }
 
+/// Every request leaves the mesh, under the name of whoever it goes to.
+pub fn outside(name: &str, virtual_host: &str, cluster: &str) -> RouteConfiguration {
+    let action = RouteAction {
+        timeout: Some(Duration::default()),
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+        host_rewrite_specifier: Some(HostRewriteSpecifier::AutoHostRewrite(true)),
+        ..RouteAction::default()
+    };
+    let route = Route { r#match: Some(prefix("/")), action: Some(Action::Route(action)), ..Route::default() };
+    configuration(name, virtual_host, vec![route])
+}
+
 /// Paths that go to clusters of their own, and keep their beginning.
 pub fn fixed(name: &str, paths: &[(&str, &str)]) -> RouteConfiguration {
     let route = |(path, cluster): &(&str, &str)| Route {

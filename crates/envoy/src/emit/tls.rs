@@ -25,7 +25,7 @@ use prost::{Message, Name};
 use super::any;
 use crate::input::KeyPair;
 use crate::names::{Naming, secret};
-use crate::plan::{ClusterTls, ExternalTls, Plan, Security};
+use crate::plan::{ClusterTls, ExternalTls, Security};
 use crate::policies::tls::Parameters;
 
 /// Name of Envoy's TLS.
@@ -34,9 +34,9 @@ pub const SOCKET: &str = "envoy.transport_sockets.tls";
 pub const ALPN: &str = "kuma";
 
 /// TLS of an inbound.
-pub fn inbound(plan: &Plan, security: &Security) -> TransportSocket {
-    let prefix = MatchPattern::Prefix(format!("spiffe://{}/", plan.mesh));
-    let mut common = of_mesh(plan.naming, &plan.mesh, vec![uri(prefix)], security.trust);
+pub fn inbound(naming: Naming, mesh: &str, security: &Security) -> TransportSocket {
+    let prefix = MatchPattern::Prefix(format!("spiffe://{mesh}/"));
+    let mut common = of_mesh(naming, mesh, vec![uri(prefix)], security.trust);
     common.tls_params = parameters(&security.parameters);
     wrap(&DownstreamTlsContext {
         common_tls_context: Some(common),

@@ -91,7 +91,7 @@ pub(super) fn plan(context: &Context<'_>) -> Vec<Inbound> {
                 source: (redirected && !loopback).then_some(source),
                 route: pick(&format!("inbound:{service}")),
                 virtual_host: pick(&service),
-                security: security(context, position, &name),
+                security: security(context, position),
                 timeout: context.policies.timeout.inbound_conf(position).map(|(conf, _)| conf).unwrap_or_default(),
                 breaker: context.policies.breaker.inbound_conf(position).map(|(conf, _)| conf),
                 name,
@@ -105,7 +105,7 @@ pub(super) fn unified_name(name: &str) -> Tags {
     [("kuma.io/unified-name".to_owned(), name.to_owned())].into()
 }
 
-fn security(context: &Context<'_>, position: usize, listener: &str) -> Option<Security> {
+fn security(context: &Context<'_>, position: usize) -> Option<Security> {
     let mesh = context.view.mtls();
     if mesh == Mtls::Off {
         return None;
@@ -115,6 +115,6 @@ fn security(context: &Context<'_>, position: usize, listener: &str) -> Option<Se
         permissive: tls::is_permissive(&conf, mesh),
         parameters: tls::of_inbound(&conf),
         trust: context.view.has_trust(),
-        access: traffic_permission::access(context, position, listener),
+        access: traffic_permission::access(context, position),
     })
 }

@@ -4,6 +4,7 @@
 mod admin;
 mod inbound;
 mod outbound;
+pub mod zone;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +42,8 @@ pub struct Plan {
     pub internal_networks: Vec<String>,
     /// Whether the host has IPv6 addresses.
     pub ipv6: bool,
+    /// Whether it has an IPv6 address itself.
+    pub ipv6_address: bool,
     /// Whether listeners for traffic to it are shared by Envoy's workers through the kernel.
     pub reuse_port: bool,
     /// Traffic to its workload.
@@ -49,6 +52,8 @@ pub struct Plan {
     pub outbounds: Vec<Outbound>,
     /// Destinations, by name.
     pub clusters: BTreeMap<String, Cluster>,
+    /// What it does at the edge of a zone.
+    pub zone: zone::Zone,
     /// Envoy's own interface.
     pub admin: Option<Admin>,
     /// What it proves who it is with.
@@ -68,6 +73,15 @@ impl<C: Merge> To<C> {
         P::To: Entry<Conf = C>,
     {
         Self { by_tag: matched.to_rules(), by_resource: matched.resource_rules(view.snapshot) }
+    }
+
+    /// The rules of all policies of a mesh, as its egress goes by them.
+    pub fn at_egress<P: Policy>(view: &View<'_>) -> Self
+    where
+        P::To: Entry<Conf = C>,
+    {
+        let matched = Matched::<P>::at_egress(view.snapshot, &view.name, None);
+        Self { by_tag: Vec::new(), by_resource: matched.resource_rules(view.snapshot) }
     }
 
     /// What holds for a destination.
@@ -189,10 +203,12 @@ pub fn of_dataplane(input: Input<'_>) -> Result<Plan, Error> {
         tags: health_check::client(tag_values(&dataplane)),
         internal_networks: input.settings.internal_networks.clone(),
         ipv6: input.node.ipv6,
+        ipv6_address: address.contains(':'),
         reuse_port: input.node.features.reuse_port,
         inbounds: inbound::plan(&context),
         outbounds,
         clusters,
+        zone: zone::Zone::default(),
         admin: Admin::new(input.node, address, input.secrets),
         secrets: secrets(&context),
     })

@@ -171,6 +171,8 @@ pub struct ExternalTls {
     pub names: Vec<(mesh_external_service::SanMatchType, String)>,
     /// Versions.
     pub parameters: Parameters,
+    /// All endpoints take it, whatever their tags.
+    pub shared: bool,
 }
 
 type Clusters = BTreeMap<String, Cluster>;

@@ -13,14 +13,19 @@ use kds_proto::envoy::config::cluster::v3::cluster::{
     CommonLbConfig, LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig,
 };
 use kds_proto::envoy::config::core::v3::RuntimeDouble;
-use model::labels::ZONE;
+use model::labels::{SERVICE_TAG, ZONE};
+use model::policy::{self, Matched, Merge};
+use model::spec::MeshLoadBalancingStrategy;
 use model::spec::mesh_load_balancing_strategy::{
     Conf, CrossZone, HashFunction, HashPolicy, LoadBalancer, LoadBalancerType, LocalZone, LocalityAwareness, ToZoneType,
 };
+use model::spec::tags::Tags;
+use model::spec::target_ref::{Policy, TargetKind};
 use sha2::{Digest, Sha256};
 
 use crate::endpoint::{Endpoint, Locality};
 use crate::plan::{Assignment, Context};
+use crate::view::View;
 
 /// How far the health of a priority is rounded up where zones fail over, percent.
 const OVERPROVISIONING: u32 = 200;
@@ -38,6 +43,20 @@ pub fn assignment(
     };
     let through_egress = context.view.uses_egress() && !is_resource;
     place(endpoints, &conf, context.view.zone(), through_egress, |key| context.first_value(key).map(str::to_owned))
+}
+
+/// Endpoints of a service of other zones at the egress, which all clients share: only what is said for the whole mesh holds.
+pub fn at_egress(view: &View<'_>, service: &str, endpoints: Vec<Endpoint>) -> Assignment {
+    let tags: Tags = [(SERVICE_TAG.to_owned(), service.to_owned())].into();
+    let matched = Matched::<MeshLoadBalancingStrategy>::at_egress(view.snapshot, &view.name, None);
+    let for_all = matched.policies().iter().filter(|policy| policy.spec.top_kind() == TargetKind::Mesh);
+    let items = for_all.flat_map(|policy| policy.spec.to());
+    let confs: Vec<&Conf> =
+        items.filter(|item| policy::describes(&item.target_ref, &tags)).map(|item| &item.default).collect();
+    match Conf::merge(&confs).into_iter().next() {
+        Some(conf) => place(endpoints, &conf, view.zone(), false, |_| None),
+        None => Assignment { endpoints, overprovisioning: None },
+    }
 }
 
 /// Places endpoints for a client in a zone with tags of its own.

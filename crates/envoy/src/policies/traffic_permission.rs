@@ -4,13 +4,15 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use kds_proto::kuma::mesh::v1alpha1::TrafficPermission;
-use model::policy::{InboundRule, Subset, Tag};
+use model::policy::{InboundRule, Matched, Subset, SubsetRule, Tag};
+use model::spec::MeshTrafficPermission;
 use model::spec::inbound_match::Match;
-use model::spec::mesh_traffic_permission::{Action, RuleConf};
+use model::spec::mesh_traffic_permission::{Action, Conf, RuleConf};
 use model::spec::tags::{self, ANY_VALUE, Tags};
 use model::{Kind, Kri, Resource};
 
 use crate::plan::Context;
+use crate::view::View;
 
 /// Who may call.
 #[derive(Clone, Debug)]
@@ -57,34 +59,46 @@ impl Rule {
 }
 
 /// Who may call an inbound. The newer kind counts where any of it holds; then the older; else nobody may.
-pub fn access(context: &Context<'_>, inbound: usize, _listener: &str) -> Access {
+pub fn access(context: &Context<'_>, inbound: usize) -> Access {
     let matched = &context.policies.permission;
     let rules = matched.rules(inbound);
     if !rules.is_empty() {
         return Access::Rules(rules.iter().map(Rule::new).collect());
     }
     let inbounds = context.dataplane.networking.iter().flat_map(|networking| &networking.inbound);
-    let older: Vec<Option<Arc<Resource>>> = inbounds.map(|inbound| older(context, &inbound.tags)).collect();
+    let older: Vec<Option<Arc<Resource>>> = inbounds.map(|inbound| older(&context.view, &inbound.tags)).collect();
     if matched.of_inbound(inbound).next().is_none() && older.iter().any(Option::is_some) {
         let permission = older.get(inbound).cloned().flatten();
         return Access::Older(permission.and_then(|permission| sources(&permission)));
     }
-    let mut access = (Vec::new(), Vec::new(), Vec::new());
-    for rule in matched.from_rules(inbound) {
+    groups(matched.from_rules(inbound))
+}
+
+fn groups(rules: Vec<SubsetRule<Conf>>) -> Access {
+    let (mut allow, mut shadow_deny) = (Vec::new(), Vec::new());
+    for rule in rules {
         match rule.conf.action {
-            Some(Action::Allow) => access.0.push(rule.subset),
-            Some(Action::AllowWithShadowDeny) => access.1.push(rule.subset),
-            Some(Action::Deny) | None => access.2.push(rule.subset),
+            Some(Action::Allow) => allow.push(rule.subset),
+            Some(Action::AllowWithShadowDeny) => shadow_deny.push(rule.subset),
+            Some(Action::Deny) | None => {}
         }
     }
-    let (mut allow, shadow_deny, _) = access;
     allow.extend(shadow_deny.iter().cloned());
     Access::Groups { allow, shadow_deny }
 }
 
+/// Who may call a service outside the mesh through the egress: the newer kind counts where any of it says so by client.
+pub fn of_external_service(view: &View<'_>, service: &str) -> Access {
+    let tags: Tags = [(model::labels::SERVICE_TAG.to_owned(), service.to_owned())].into();
+    let rules = Matched::<MeshTrafficPermission>::at_egress(view.snapshot, &view.name, Some(&tags)).from_rules(0);
+    match older(view, &tags) {
+        Some(permission) if rules.is_empty() => Access::Older(sources(&permission)),
+        _ => groups(rules),
+    }
+}
+
 /// The older policy that is closest to an inbound: the one that names most of its tags, the newest of equals.
-fn older(context: &Context<'_>, inbound: &Tags) -> Option<Arc<Resource>> {
-    let view = &context.view;
+fn older(view: &View<'_>, inbound: &Tags) -> Option<Arc<Resource>> {
     let rank = |selector: &Tags| {
         let any = selector.values().filter(|value| *value == ANY_VALUE).count();
         (selector.len() - any, any)

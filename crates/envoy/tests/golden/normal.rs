@@ -96,9 +96,20 @@ fn settle(r#type: Type, mut value: Value) -> Value {
             }
         }
     }
+    if r#type == Type::Listener {
+        sort_chains(&mut value);
+    }
     // Kuma takes principals of one selector from a map.
     sort_principals(&mut value);
     value
+}
+
+/// Chains of server names come from a map in Kuma, and only one of them can fit.
+fn sort_chains(value: &mut Value) {
+    let Some(chains) = value["filterChains"].as_array_mut() else { return };
+    if chains.iter().all(|chain| chain["filterChainMatch"]["serverNames"].is_array()) {
+        chains.sort_by_key(|chain| chain["filterChainMatch"]["serverNames"].to_string());
+    }
 }
 
 fn sort_principals(value: &mut Value) {

@@ -131,7 +131,7 @@ impl Scenario {
         let node = self.node(name, u32::try_from(admin).unwrap());
         let settings = Settings { weights: Weights::Kuma, ..Settings::new(&self.zone) };
         let input = Input { snapshot: &self.snapshot, settings: &settings, resource, node: &node, secrets: &secrets };
-        envoy::dataplane(input).unwrap()
+        envoy::configuration(input).unwrap()
     }
 
     /// What differs, by resource.

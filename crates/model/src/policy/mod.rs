@@ -27,7 +27,7 @@ pub use inbound::InboundRule;
 pub use merge::Merge;
 pub use outbound::{ResourceRule, ResourceRules};
 pub use resolve::{ResourceSection, backend, target};
-pub use select::{Matched, MatchedPolicy, Proxy};
+pub use select::{Matched, MatchedPolicy, Proxy, describes};
 pub use subset::{Subset, SubsetRule, Tag, compute};
 
 use crate::resource::Resource;

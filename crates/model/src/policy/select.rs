@@ -76,11 +76,44 @@ impl<P: Policy> Matched<P> {
                 }
             }
         }
-        matched.policies.sort_by(|a, b| {
+        matched.sort();
+        matched
+    }
+
+    /// The policies that a zone's egress goes by, which has no dataplane: those about a service with these tags, or with
+    /// `None` all of the mesh.
+    pub fn at_egress(snapshot: &Snapshot, mesh: &str, service: Option<&Tags>) -> Self {
+        let mut matched = Self { policies: Vec::new(), inbounds: 1, warnings: Vec::new() };
+        for resource in snapshot.list_in(P::KIND, mesh) {
+            let Ok(spec) = resource.spec.json::<P>() else { continue };
+            let is_about = |tags| spec.target_ref().is_none_or(|target| describes(target, tags));
+            if resource.meta.labels.get(labels::EFFECT) != Some("shadow") && service.is_none_or(is_about) {
+                matched.policies.push(MatchedPolicy { resource: Arc::clone(resource), spec, inbounds: vec![0] });
+            }
+        }
+        matched.sort();
+        matched
+    }
+
+    fn sort(&mut self) {
+        self.policies.sort_by(|a, b| {
             order::by_attributes((a.spec.target_ref(), &a.resource.meta), (b.spec.target_ref(), &b.resource.meta))
                 .then_with(|| order::by_name(&a.resource.meta, &b.resource.meta))
         });
-        matched
+    }
+}
+
+/// Whether a reference describes a service by its tags.
+pub fn describes(target: &TargetRef, service: &Tags) -> bool {
+    let no_tags = Tags::new();
+    let selector = target.tags.as_ref().unwrap_or(&no_tags);
+    let named = || target.name.as_ref() == service.get(labels::SERVICE_TAG);
+    match target.kind {
+        TargetKind::Mesh => true,
+        TargetKind::MeshSubset => tags::matches(selector, service),
+        TargetKind::MeshService => named(),
+        TargetKind::MeshServiceSubset => named() && tags::matches(selector, service),
+        _ => false,
     }
 }
 
