@@ -58,6 +58,11 @@ impl Filter {
         if faults.is_empty() { Ok(filter) } else { Err(Problem::invalid(TITLE, faults)) }
     }
 
+    /// Whether there is no condition.
+    pub fn is_empty(&self) -> bool {
+        self.name.is_none() && self.labels.is_empty() && self.tags.is_empty() && self.gateway.is_none()
+    }
+
     /// Whether a resource meets every condition.
     pub fn passes(&self, resource: &Resource) -> bool {
         self.name.as_deref().is_none_or(|part| resource.meta.key.name.contains(part))

@@ -97,6 +97,12 @@ impl Page {
         Problem { detail: "Invalid page size".to_owned(), ..Problem::invalid(title, faults) }
     }
 
+    /// Cuts this page out of a list whose length is known; what stands behind the page is not walked.
+    pub fn cut_of<T>(self, total: usize, list: impl Iterator<Item = T>) -> Paged<T> {
+        let size = usize::try_from(self.size).unwrap_or(0);
+        Paged { total, items: list.skip(self.offset).take(size).collect(), next: self.next(total) }
+    }
+
     /// Cuts this page out of a list, which is walked once to count it.
     pub fn cut<T>(self, list: impl Iterator<Item = T>) -> Paged<T> {
         let size = usize::try_from(self.size).unwrap_or(0);
@@ -108,9 +114,13 @@ impl Page {
             }
             total += 1;
         }
+        Paged { total, items, next: self.next(total) }
+    }
+
+    /// Where the next page of so many items begins, if there is one.
+    fn next(self, total: usize) -> Option<i64> {
         let after = i64::try_from(self.offset).unwrap_or(i64::MAX).saturating_add(self.size);
-        let next = (after < i64::try_from(total).unwrap_or(i64::MAX)).then_some(after);
-        Paged { total, items, next }
+        (after < i64::try_from(total).unwrap_or(i64::MAX)).then_some(after)
     }
 }
 
@@ -130,6 +140,7 @@ mod tests {
     fn cut(query: &str, total: usize) -> (Vec<usize>, Option<i64>) {
         let paged = page(query).unwrap().cut(0..total);
         assert_eq!(paged.total, total);
+        assert_eq!(page(query).unwrap().cut_of(total, 0..total), paged);
         (paged.items, paged.next)
     }
 

@@ -36,8 +36,7 @@ pub(crate) fn list(api: &Api, call: &Call, kind: Kind) -> Result<Response, Probl
     let page = Page::from_query(&call.query, filter::TITLE)?;
     let filter = Filter::from_query(&call.query, kind, &call.route.template)?;
     let snapshot = snapshot_of(api, kind);
-    let all = of_mesh(&snapshot, kind, mesh).filter(|resource| filter.passes(resource));
-    let paged = page.cut(all);
+    let paged = cut(page, &filter, &snapshot, kind, mesh);
     Ok(paged_reply(call, paged, |resource| print(resource)))
 }
 
@@ -47,7 +46,7 @@ pub(crate) fn list_overviews(api: &Api, call: &Call, kind: Kind) -> Result<Respo
     let page = Page::from_query(&call.query, filter::TITLE)?;
     let filter = Filter::from_query(&call.query, kind, &call.route.template)?;
     let (configuration, insights) = (api.configuration(), api.insights());
-    let paged = page.cut(of_mesh(&configuration, kind, mesh).filter(|resource| filter.passes(resource)));
+    let paged = cut(page, &filter, &configuration, kind, mesh);
     Ok(paged_reply(call, paged, |resource| overview::of(resource, &insights, Some(&filter))))
 }
 
@@ -93,6 +92,21 @@ fn list_services(api: &Api, call: &Call, mesh: Option<&str>) -> Result<Response,
         services.extend(service_insight::expand(stored, &call.query, &api.settings.addressing)?);
     }
     Ok(paged_reply(call, page.cut(services.into_iter()), |service| service))
+}
+
+/// A page of what passes a filter; without conditions, the snapshot knows how many there are.
+fn cut<'a>(
+    page: Page,
+    filter: &Filter,
+    snapshot: &'a Snapshot,
+    kind: Kind,
+    mesh: Option<&'a str>,
+) -> Paged<&'a Arc<Resource>> {
+    let all = of_mesh(snapshot, kind, mesh);
+    if !filter.is_empty() {
+        return page.cut(all.filter(|resource| filter.passes(resource)));
+    }
+    page.cut_of(mesh.map_or_else(|| snapshot.count(kind), |mesh| snapshot.count_in(kind, mesh)), all)
 }
 
 fn paged_reply<T>(call: &Call, paged: Paged<T>, print: impl Fn(T) -> Value) -> Response {

@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use imbl::OrdSet;
+use imbl::{OrdMap, OrdSet};
 
 use crate::kind::Kind;
 use crate::labels;
@@ -40,6 +40,7 @@ pub struct Snapshot {
     by_label: ByLabel,
     by_service: ByService,
     kinds: Arc<[KindState]>,
+    counts: OrdMap<(Kind, Arc<str>), usize>,
     history: History,
 }
 
@@ -59,6 +60,7 @@ impl Snapshot {
             by_label: ByLabel::default(),
             by_service: ByService::default(),
             kinds: vec![KindState::default(); Kind::ALL.len()].into(),
+            counts: OrdMap::new(),
             history: History::default(),
         }
     }
@@ -81,6 +83,11 @@ impl Snapshot {
     /// How many resources of a kind there are.
     pub fn count(&self, kind: Kind) -> usize {
         self.kinds[kind as usize].count
+    }
+
+    /// How many resources of a kind there are in a mesh.
+    pub fn count_in(&self, kind: Kind, mesh: &str) -> usize {
+        self.counts.get(&(kind, Arc::from(mesh))).copied().unwrap_or_default()
     }
 
     /// Revision of the last change of any resource of a kind; 0 when there was none.
@@ -169,6 +176,9 @@ impl Snapshot {
         self.by_label.replace(before.as_ref(), Some(&resource));
         self.by_service.replace(before.as_ref(), Some(&resource));
         self.touch(resource.kind(), |count| if before.is_some() { count } else { count + 1 });
+        if before.is_none() {
+            *self.counts.entry((resource.kind(), Arc::clone(&resource.meta.key.mesh))).or_default() += 1;
+        }
         self.resources.insert(ByKey(resource));
     }
 
@@ -177,6 +187,11 @@ impl Snapshot {
         self.by_label.replace(Some(&before), None);
         self.by_service.replace(Some(&before), None);
         self.touch(key.kind, |count| count - 1);
+        let of_mesh = (key.kind, Arc::clone(&key.mesh));
+        match self.count_in(key.kind, &key.mesh) {
+            0 | 1 => self.counts.remove(&of_mesh),
+            count => self.counts.insert(of_mesh, count - 1),
+        };
     }
 
     fn touch(&mut self, kind: Kind, count: impl FnOnce(usize) -> usize) {

@@ -192,6 +192,9 @@ fn check_indexes(snapshot: &Snapshot) {
     for kind in [Kind::Dataplane, Kind::MeshTimeout, Kind::Zone] {
         let of_kind: Vec<_> = all.iter().filter(|resource| resource.kind() == kind).copied().collect();
         assert!(snapshot.list(kind).eq(of_kind.iter().copied()));
+        for mesh in of_kind.iter().map(|resource| &resource.meta.key.mesh) {
+            assert_eq!(snapshot.count_in(kind, mesh), snapshot.list_in(kind, mesh).count());
+        }
         assert_eq!(snapshot.count(kind), of_kind.len());
         for mesh in ["m", "n"] {
             let mesh_of = |resource: &&Arc<Resource>| [mesh, ""].contains(&&*resource.meta.key.mesh);
