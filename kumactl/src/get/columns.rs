@@ -7,13 +7,14 @@ use model::kind::{Kind, Scope};
 use model::labels;
 use serde_json::Value;
 
+use super::zones;
 use crate::output::{Table, age};
 
 /// The table of some resources of a kind.
 pub fn table(kind: Kind, resources: &[Value], now: DateTime<Utc>, wide: bool) -> Table {
     let mut columns = columns(kind);
     if wide {
-        columns.extend(more_columns(kind));
+        columns.extend(if kind == Kind::Zone { zones::COLUMNS.to_vec() } else { more_columns(kind) });
     }
     let mut table = Table::new(columns.iter().map(|(name, _)| *name));
     table.rows =
@@ -22,7 +23,7 @@ pub fn table(kind: Kind, resources: &[Value], now: DateTime<Utc>, wide: bool) ->
 }
 
 /// Name of a column, and the cell that it makes of a resource.
-type Column = (&'static str, fn(&Value, DateTime<Utc>) -> String);
+pub(super) type Column = (&'static str, fn(&Value, DateTime<Utc>) -> String);
 
 const MESH: Column = ("MESH", |resource, _| text(&resource["mesh"]));
 const NAME: Column = ("NAME", |resource, _| text(&resource["name"]));

@@ -2,6 +2,7 @@
 
 mod columns;
 mod watch;
+mod zones;
 
 use std::io::Write;
 
@@ -82,9 +83,12 @@ async fn one(kind: Kind, matches: &ArgMatches, session: &mut Session<'_>) -> Res
     let [name] = flags::words_of(matches)?;
     let mesh = flags::mesh_of(matches);
     let client = compatibility::client(session).await?;
-    let resource = client.get_json(&kinds::item(kind, mesh, &name), &[]).await;
-    let resource = resource.map_err(|error| not_found_or(kind, mesh, &name, error))?;
     let format = Format::of(matches)?;
+    let resource = match (kind, format) {
+        (Kind::Zone, Format::Wide) => zones::one(&client, &name).await,
+        _ => client.get_json(&kinds::item(kind, mesh, &name), &[]).await,
+    };
+    let resource = resource.map_err(|error| not_found_or(kind, mesh, &name, error))?;
     match format {
         Format::Yaml => session.io.stdout.write_all(output::resource_yaml(kind, &resource).as_bytes())?,
         _ => {
@@ -107,9 +111,9 @@ fn not_found_or(kind: Kind, mesh: &str, name: &str, error: CallError) -> Failure
 
 async fn many(kind: Kind, matches: &ArgMatches, session: &mut Session<'_>) -> Result<(), Failure> {
     let client = compatibility::client(session).await?;
-    let wanted = Wanted::of(kind, matches);
-    let list = wanted.list(&client).await?;
     let format = Format::of(matches)?;
+    let wanted = Wanted::of(kind, matches, format);
+    let list = wanted.list(&client).await?;
     if matches.get_flag("watch") {
         return watch::run(&wanted, &client, list, format == Format::Wide, session.io).await;
     }
@@ -130,27 +134,36 @@ struct Wanted {
     offset: Option<String>,
     /// Every page.
     all: bool,
+    /// With how each fares.
+    faring: bool,
 }
 
 impl Wanted {
-    fn of(kind: Kind, matches: &ArgMatches) -> Self {
+    fn of(kind: Kind, matches: &ArgMatches, format: Format) -> Self {
         Self {
             kind,
             mesh: flags::mesh_of(matches).to_owned(),
             size: matches.get_one::<i64>("size").filter(|size| **size != 0).map(ToString::to_string),
             offset: flags::text(matches, "offset").filter(|offset| !offset.is_empty()).map(str::to_owned),
             all: matches.get_flag("paginate") || matches.get_flag("watch"),
+            faring: kind == Kind::Zone && format == Format::Wide,
         }
     }
 
     /// The list, with its members in the order in which they are printed.
     async fn list(&self, client: &Client) -> Result<Value, Failure> {
-        let path = kinds::collection(self.kind, &self.mesh);
+        let mut path = kinds::collection(self.kind, &self.mesh);
+        path.extend(self.faring.then_some(zones::OVERVIEW));
         let pairs = [("size", &self.size), ("offset", &self.offset)];
         let query: Vec<(&str, &str)> =
             pairs.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
         let list = if self.all { client.get_all(&path, &query).await } else { client.get_json(&path, &query).await };
         let mut list = list.map_err(Failure::doing(format!("failed to list {}", self.kind)))?;
+        if self.faring {
+            zones::add_ingresses(client, list["items"].as_array_mut().into_iter().flatten())
+                .await
+                .map_err(Failure::doing(format!("failed to list {}", Kind::ZoneIngress)))?;
+        }
         let mut take = |member: &str| list.get_mut(member).map(Value::take).unwrap_or_default();
         Ok(json!({"total": take("total"), "items": take("items"), "next": take("next")}))
     }
