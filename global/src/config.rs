@@ -10,7 +10,7 @@ use config::Effective;
 use identity::tls::Files;
 use model::mode::Mode;
 use runtime::tasks::Backoff;
-use runtime::{Clock, Fatal, drain, exit};
+use runtime::{Clock, Fatal, Life, drain, exit};
 
 use crate::kds::settings as kds;
 use crate::{VERSION, inter_cp};
@@ -38,8 +38,8 @@ pub struct Config {
     pub insights_pause: Duration,
     /// Pauses between tries of what fails.
     pub backoff: Backoff,
-    /// How long the steps of an end may take.
-    pub drain: drain::Limits,
+    /// Its clock, and how it ends.
+    pub life: Life,
 }
 
 impl Config {
@@ -56,7 +56,7 @@ impl Config {
         let instance = Instance::of_this_process(VERSION);
         let length = |key: &str| effective.duration(key).to_std().unwrap_or_default();
         Ok(Self {
-            store: store::Settings::configured(effective, clock)?,
+            store: store::Settings::configured(effective, clock.clone())?,
             kds: kds::Settings::configured(effective, &instance.id)?,
             inter_cp: inter_cp::Settings::configured(effective)?,
             refusing: (kds::everywhere(effective, "dpServer.port")?, Files::configured(effective, "dpServer")),
@@ -69,7 +69,7 @@ impl Config {
                 base: length("general.resilientComponentBaseBackoff"),
                 max: length("general.resilientComponentMaxBackoff"),
             },
-            drain: drain::Limits::default(),
+            life: Life::new(clock, drain::Limits::default()),
         })
     }
 }

@@ -233,3 +233,17 @@ fn signals_reload_and_drain() {
     running.wait_for("kuma-global has ended");
     assert_eq!(running.child.wait().unwrap().code(), Some(0));
 }
+
+/// Asked to stop before it is up, it ends at once with 0: here its database takes the connection and says nothing.
+#[test]
+fn a_signal_before_it_is_up_ends_it_cleanly() {
+    let database = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("store.postgres.port={}", database.local_addr().unwrap().port());
+    let folder = tempfile::tempdir().unwrap();
+    let sets = ["store.type=postgres", "store.postgres.host=127.0.0.1", &port];
+    let mut running = Running::start(run(folder.path(), &sets));
+    let _waiting = database.accept().unwrap();
+    running.send("-TERM");
+    running.wait_for("kuma-global has ended");
+    assert_eq!(running.child.wait().unwrap().code(), Some(0));
+}

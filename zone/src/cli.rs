@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use api::{Program, program};
 use clap::{Args, Parser};
-use config::cli::{Command, Flags, Migrate};
-use config::{Effective, Host, Loader, Role};
-use runtime::telemetry::{self, Options, Telemetry};
-use runtime::{Clock, Exit, Fatal, exit, host, signals};
+use config::cli::{Command, Flags};
+use config::{Loader, Role};
+use runtime::{Exit, exit};
 
-use crate::{Config, VERSION};
+use crate::{Config, Running, VERSION};
 
 /// The control plane of one zone of a service mesh.
 #[derive(Debug, Parser)]
@@ -55,72 +54,26 @@ impl ZoneFlags {
 
 /// The whole program; its exit codes stand in [`runtime::exit`].
 pub fn main() -> ExitCode {
-    exit::conclude(dispatch(&Cli::parse()))
-}
-
-fn dispatch(cli: &Cli) -> Result<Exit> {
-    if cli.command == Command::Version {
-        println!("kuma-zone {VERSION} (works as {} {})", api::PRODUCT, api::VERSION);
-        return Ok(Exit::Clean);
-    }
-    let effective = load(cli)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    match &cli.command {
-        Command::Config { all } => print!("{}", effective.listing(*all)),
-        Command::Migrate(Migrate::Up) => runtime.block_on(migrate(&effective))?,
-        _ => return runtime.block_on(run(&effective)),
-    }
-    Ok(Exit::Clean)
-}
-
-/// The configuration in force; what is odd in it is told on stderr.
-fn load(cli: &Cli) -> Result<Effective> {
-    let loaded = cli.zone.add_to(cli.flags.loader(Role::Zone)).load()?;
-    for warning in loaded.warnings {
-        telemetry::tell(&format!("Warning: {warning}"));
-    }
-    let mut effective = loaded.effective;
-    if effective.text("mode") == "standalone" {
-        telemetry::tell("Warning: mode standalone is deprecated, use zone");
-    }
-    effective.fill_in(&Host {
-        home: std::env::home_dir(),
-        address: host::addresses().into_iter().find(|a| !a.is_loopback()).map(|a| a.to_string()),
+    let Cli { command, flags, zone } = Cli::parse();
+    let program = Program { name: "kuma-zone", version: VERSION };
+    let ended = program.execute(&command, zone.add_to(flags.loader(Role::Zone)), async |effective, life| {
+        crate::run(Config { life, ..Config::read(effective)? }).await
     });
-    Ok(effective)
+    exit::conclude(ended.map_err(Into::into))
 }
 
-async fn run(effective: &Effective) -> Result<Exit> {
-    let traces = effective.flag("tracing.openTelemetry.enabled");
-    let telemetry = Telemetry::install(&Options {
-        service: "kuma-zone",
-        instance: host::name(),
-        level: effective.text("logging.level").to_owned(),
-        format: effective.text("logging.format").parse().map_err(Fatal::new)?,
-        traces: traces.then(|| effective.text("tracing.openTelemetry.endpoint").to_owned()),
-    })?;
-    let running = crate::run(Config::read(effective)?).await?;
-    signals::listen(running.stop().clone(), running.reload().clone()).context("cannot listen for signals")?;
-    tracing::info!(
-        version = VERSION,
-        http = running.api.http.map(tracing::field::display),
-        https = running.api.https.map(tracing::field::display),
-        diagnostics = %running.diagnostics,
-        "kuma-zone is up"
-    );
-    let exit = running.end().await;
-    tracing::info!(?exit, "kuma-zone has ended");
-    telemetry.flush().await;
-    Ok(exit)
-}
-
-async fn migrate(effective: &Effective) -> Result<()> {
-    let settings = store::Settings::configured(effective, Clock::system())?;
-    let store::Migrated { from, to } = store::migrate(&settings).await?;
-    if from == to {
-        println!("the database has schema version {to} already");
-    } else {
-        println!("the database went from schema version {from} to {to}");
+impl program::Running for Running {
+    fn announce(&self) {
+        tracing::info!(
+            version = VERSION,
+            http = self.api.http.map(tracing::field::display),
+            https = self.api.https.map(tracing::field::display),
+            diagnostics = %self.diagnostics,
+            "kuma-zone is up"
+        );
     }
-    Ok(())
+
+    async fn end(self) -> Exit {
+        Self::end(self).await
+    }
 }

@@ -9,7 +9,7 @@ use config::Effective;
 use identity::tls::Files;
 use model::mode::{Environment, Mode, Zone};
 use runtime::tasks::Backoff;
-use runtime::{Clock, Fatal, drain, exit};
+use runtime::{Clock, Fatal, Life, drain, exit};
 
 use crate::VERSION;
 use crate::defaults::Wanted;
@@ -36,8 +36,8 @@ pub struct Config {
     pub insights_pause: Duration,
     /// Pauses between tries of what fails.
     pub backoff: Backoff,
-    /// How long the steps of an end may take.
-    pub drain: drain::Limits,
+    /// Its clock, and how it ends.
+    pub life: Life,
 }
 
 impl Config {
@@ -63,7 +63,7 @@ impl Config {
         let switches = Switches::configured(effective, &listeners);
         let length = |key: &str| effective.duration(key).to_std().unwrap_or_default();
         Ok(Self {
-            store: store::Settings::configured(effective, clock)?,
+            store: store::Settings::configured(effective, clock.clone())?,
             zone: Wanted { switches, zone: zone.clone() },
             api: api::Settings::configured(effective, Mode::Zone(zone), instance)?,
             defaults: switches,
@@ -75,7 +75,7 @@ impl Config {
                 base: length("general.resilientComponentBaseBackoff"),
                 max: length("general.resilientComponentMaxBackoff"),
             },
-            drain: drain::Limits::default(),
+            life: Life::new(clock, drain::Limits::default()),
         })
     }
 }

@@ -128,6 +128,7 @@ impl Loader {
         layers.environment(&self.env)?;
         layers.flags(&self.flags)?;
         layers.warn_of_no_effect();
+        layers.warn_of_old_words();
         validate::validate(&layers.effective).map_err(Error::Invalid)
     }
 }
@@ -221,6 +222,13 @@ impl Layers {
             }
         }
         if faults.is_empty() { Ok(()) } else { Err(Error::Flag(faults.join("; "))) }
+    }
+
+    /// What still works under the name of earlier versions.
+    fn warn_of_old_words(&mut self) {
+        if self.effective.text("mode") == "standalone" {
+            self.warnings.push("mode standalone is deprecated, use zone".to_owned());
+        }
     }
 
     /// One line for each key that somebody set and this control plane does not read.

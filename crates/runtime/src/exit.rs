@@ -2,7 +2,7 @@
 //!
 //! | code | meaning |
 //! |---|---|
-//! | 0 | stopped as asked, everything drained in time |
+//! | 0 | stopped as asked, everything drained in time; also when asked before it was up |
 //! | 1 | a fatal error; one line on stderr says which and what to do |
 //! | 2 | the command line cannot be understood |
 //! | 3 | a task that the program cannot live without has failed |
