@@ -8,7 +8,7 @@ use identity::{Access, Authentication};
 use model::mode::Mode;
 use runtime::Fatal;
 
-use crate::{Addressing, Audit, Instance, Issuers, Limits, Listeners, Metrics, NewMesh, Settings, audit};
+use crate::{Addressing, Audit, Instance, Issuers, Limits, Listeners, Metrics, NewMesh, Place, Settings, audit};
 
 impl Settings {
     /// The settings that a configuration asks for.
@@ -24,6 +24,7 @@ impl Settings {
             unsafe_delete: effective.flag("store.unsafeDelete"),
             skip_origin_check: effective.flag("multizone.zone.disableOriginLabelValidation"),
             instance,
+            place: Place::configured(effective)?,
             config: effective.document().into(),
             addressing: Addressing {
                 domain: effective.text("dnsServer.domain").to_owned(),

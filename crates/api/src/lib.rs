@@ -26,6 +26,7 @@ mod meta;
 mod metrics;
 pub mod openapi;
 mod overview;
+mod place;
 mod precondition;
 pub mod problem;
 pub mod program;
@@ -46,6 +47,7 @@ pub use diagnostics::Diagnostics;
 pub use limits::Limits;
 pub use meta::{Instance, PRODUCT, VERSION};
 pub use metrics::Metrics;
+pub use place::Place;
 pub use problem::Problem;
 pub use program::Program;
 pub use proxy_admin::ProxyAdmin;
@@ -66,6 +68,8 @@ pub struct Settings {
     pub skip_origin_check: bool,
     /// Who the process is.
     pub instance: Instance,
+    /// Where it stands on the web.
+    pub place: Place,
     /// Body of `/config`: the effective configuration with its secrets masked, compact JSON.
     pub config: Arc<str>,
     /// How internal services are called.

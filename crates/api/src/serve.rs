@@ -62,21 +62,21 @@ impl Api {
 pub(crate) fn router(api: Arc<Api>) -> Router {
     let mut router = Router::new();
     for route in route::all() {
-        let template = route.template.clone();
-        let route = Arc::new(route);
-        let api = Arc::clone(&api);
+        let paths = api.settings.place.paths(&route.template);
+        let (route, api) = (Arc::new(route), Arc::clone(&api));
         let handler = any(move |request: Request| answer(Arc::clone(&api), Arc::clone(&route), request));
-        // A trailing slash is the same route.
-        if template != "/" && !template.ends_with("{*page}") {
-            router = router.route(&format!("{template}/"), handler.clone());
-        }
-        router = router.route(&template, handler);
+        router = paths.iter().fold(router, |router, path| router.route(path, handler.clone()));
     }
-    router.fallback(move |request: Request| {
+    let cors = api.settings.place.cors();
+    let router = router.fallback(move |request: Request| {
         let measured = api.settings.metrics.begin("none", request.method(), &api.clock);
         measured.answered(StatusCode::NOT_FOUND);
         async { reply::plain(StatusCode::NOT_FOUND, "404: Page Not Found") }
-    })
+    });
+    match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
 }
 
 async fn answer(api: Arc<Api>, route: Arc<Route>, request: Request) -> Response {
@@ -175,7 +175,7 @@ async fn handle(api: &Arc<Api>, call: &Call, method: &Method, body: Bytes) -> Re
         Operation::GlobalInsights => Ok(meta::global_insights(api)),
         Operation::ByIdentifier => resource::by_identifier(api, call),
         Operation::IssueToken(of) => tokens::issue(api, call, of, body).await,
-        Operation::Gui => Ok(gui(call)),
+        Operation::Gui => Ok(gui(api, call)),
         Operation::OpenApi => Ok(reply::json(StatusCode::OK, &openapi::document())),
         Operation::List(kind) => resource::list(api, call, kind),
         Operation::ListOverviews(kind) => resource::list_overviews(api, call, kind),
@@ -257,14 +257,17 @@ fn origin(parts: &Parts) -> String {
 pub struct Tls;
 
 /// `/gui` leads to `/gui/`, where a page says that there is none.
-fn gui(call: &Call) -> Response {
+fn gui(api: &Api, call: &Call) -> Response {
     const PAGE: &str = include_str!("gui_disabled.html");
-    if call.path != "/gui" {
+    if call.path != api.settings.place.below("/gui") {
         return reply::with_type(StatusCode::OK, "text/html; charset=utf-8", PAGE);
     }
-    let link = "<a href=\"/gui/\">Temporary Redirect</a>.\n\n";
+    let target = api.settings.place.below("/gui/");
+    let link = format!("<a href=\"{target}\">Temporary Redirect</a>.\n\n");
     let mut response = reply::with_type(StatusCode::TEMPORARY_REDIRECT, "text/html; charset=utf-8", link);
-    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/gui/"));
+    if let Ok(target) = HeaderValue::from_str(&target) {
+        response.headers_mut().insert(LOCATION, target);
+    }
     response
 }
 

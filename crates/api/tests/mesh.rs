@@ -33,6 +33,7 @@ async fn global() -> Router {
         limits: api::Limits::default(),
         proxy_admin: None,
         audit: None,
+        place: api::Place::default(),
         metrics: api::Metrics::default(),
     };
     api::router(settings, store, Clock::system())

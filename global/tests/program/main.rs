@@ -12,6 +12,8 @@ use kuma_global::{Config, Running};
 use runtime::Exit;
 use serde_json::{Value, json};
 use store::test_support::TestPostgres;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use client::{Caller, eventually, names};
 
@@ -237,7 +239,7 @@ async fn diagnostics_tell_readiness_and_metrics() {
     let (api, diagnostics) = (running.api.http.unwrap(), running.diagnostics);
     end(running).await;
     for address in [api, diagnostics] {
-        assert!(tokio::net::TcpStream::connect(("127.0.0.1", address.port())).await.is_err());
+        assert!(TcpStream::connect(("127.0.0.1", address.port())).await.is_err());
     }
 }
 
@@ -293,4 +295,32 @@ async fn two_instances_share_a_database() {
     })
     .await;
     end(second).await;
+}
+
+/// The API below a path: routes, links of pages, the way to the page of the GUI. Pages of a named origin may call it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_stands_below_its_base_path_and_lets_a_named_origin_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let sets = ["apiServer.basePath=/kuma", "apiServer.corsAllowedDomains=https://gui\\.example\\.com"];
+    let running = start(folder.path(), &sets).await;
+    let caller = Caller::http(running.api.http);
+    assert_eq!(caller.get("/kuma").await.1["product"], "Kuma");
+    assert_eq!(caller.get("/kuma/meshes/default").await.0, StatusCode::OK);
+    assert_eq!(caller.get("/meshes/default").await.0, StatusCode::NOT_FOUND);
+    let (_, page) = caller.get("/kuma/hostnamegenerators?size=1").await;
+    assert!(page["next"].as_str().unwrap().contains("/kuma/hostnamegenerators?offset=1"), "{page}");
+
+    let address = running.api.http.unwrap();
+    let head = async |origin: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", address.port())).await.unwrap();
+        let request = format!("GET /kuma HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\norigin: {origin}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.to_lowercase()
+    };
+    let allowed = "\r\naccess-control-allow-origin: https://gui.example.com\r\n";
+    assert!(head("https://gui.example.com").await.contains(allowed));
+    assert!(!head("https://evil.example.com").await.contains("\r\naccess-control-allow-origin"));
+    end(running).await;
 }

@@ -66,6 +66,7 @@ pub fn settings() -> Settings {
         limits: api::Limits::default(),
         proxy_admin: None,
         audit: None,
+        place: api::Place::default(),
         metrics: api::Metrics::default(),
     }
 }

@@ -67,6 +67,7 @@ impl World {
             limits: api::Limits::default(),
             proxy_admin: None,
             audit: None,
+            place: api::Place::default(),
             metrics: api::Metrics::default(),
         };
         let port = if target == "global" { 15681 } else { 16681 };
