@@ -6,6 +6,9 @@ pub enum Fault {
     /// A request or response without `type_url`.
     #[error("a message names no type")]
     NoType,
+    /// A `type_url` that is none.
+    #[error("a message names a type that is longer than any type is called")]
+    LongType,
     /// The first request on a stream without `node`.
     #[error("the first request says nothing of its sender (node)")]
     NoNode,

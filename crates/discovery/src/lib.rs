@@ -11,8 +11,10 @@
 mod fault;
 pub mod kds;
 pub mod publisher;
+pub mod sotw;
 pub mod stream;
 pub mod subscriber;
+mod told;
 mod view;
 
 pub use fault::Fault;

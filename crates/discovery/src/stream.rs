@@ -2,16 +2,20 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use kds_proto::envoy::config::core::v3::Node;
-use kds_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use kds_proto::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
 use crate::fault::Fault;
 use crate::publisher::{Heard, Publisher};
+use crate::sotw;
 use crate::subscriber::{Subscriber, Update};
 use crate::view::View;
 
@@ -66,18 +70,88 @@ pub trait Sink: Send {
 ///
 /// A peer that reads slowly costs one response per type at most: newer moments wait, and only the last of them counts.
 pub async fn publish<V, R>(
-    mut requests: R,
+    requests: R,
     responses: mpsc::Sender<DeltaDiscoveryResponse>,
     identifier: &str,
     view: impl FnOnce(&Node) -> V,
-    mut moments: watch::Receiver<V::Moment>,
+    moments: watch::Receiver<V::Moment>,
     observer: &impl Observer,
 ) -> End
 where
     V: View,
     R: Stream<Item = Result<DeltaDiscoveryRequest, Status>> + Unpin,
 {
-    let mut publisher = Publisher::new(identifier);
+    tell(Publisher::new(identifier), requests, responses, view, moments, observer).await
+}
+
+/// Like [`publish`], in the form that Envoy speaks by default: [state of the world](sotw).
+pub async fn publish_sotw<V, R>(
+    requests: R,
+    responses: mpsc::Sender<DiscoveryResponse>,
+    identifier: &str,
+    view: impl FnOnce(&Node) -> V,
+    moments: watch::Receiver<V::Moment>,
+    observer: &impl Observer,
+) -> End
+where
+    V: View,
+    R: Stream<Item = Result<DiscoveryRequest, Status>> + Unpin,
+{
+    tell(sotw::Publisher::new(identifier), requests, responses, view, moments, observer).await
+}
+
+/// A publisher, whatever form it speaks.
+trait Teller<M> {
+    type Request;
+    type Response;
+
+    fn heard(&mut self, request: &Self::Request) -> Result<(Arc<str>, Heard), Fault>;
+    fn offer<V: View<Moment = M>>(&mut self, view: &V, now: &M) -> Vec<Self::Response>;
+    fn node(request: &Self::Request) -> Option<&Node>;
+    fn type_url(response: &Self::Response) -> &str;
+}
+
+macro_rules! teller {
+    ($publisher:ty, $request:ty, $response:ty) => {
+        impl<M: Clone> Teller<M> for $publisher {
+            type Request = $request;
+            type Response = $response;
+
+            fn heard(&mut self, request: &Self::Request) -> Result<(Arc<str>, Heard), Fault> {
+                self.heard(request)
+            }
+
+            fn offer<V: View<Moment = M>>(&mut self, view: &V, now: &M) -> Vec<Self::Response> {
+                self.offer(view, now)
+            }
+
+            fn node(request: &Self::Request) -> Option<&Node> {
+                request.node.as_ref()
+            }
+
+            fn type_url(response: &Self::Response) -> &str {
+                &response.type_url
+            }
+        }
+    };
+}
+
+teller!(Publisher<M>, DeltaDiscoveryRequest, DeltaDiscoveryResponse);
+teller!(sotw::Publisher<M>, DiscoveryRequest, DiscoveryResponse);
+
+async fn tell<V, P, R>(
+    mut publisher: P,
+    mut requests: R,
+    responses: mpsc::Sender<P::Response>,
+    view: impl FnOnce(&Node) -> V,
+    mut moments: watch::Receiver<V::Moment>,
+    observer: &impl Observer,
+) -> End
+where
+    V: View,
+    P: Teller<V::Moment>,
+    R: Stream<Item = Result<P::Request, Status>> + Unpin,
+{
     let first = tokio::select! {
         first = requests.next() => first,
         () = responses.closed() => return last_words(&mut requests).await,
@@ -86,13 +160,13 @@ where
         Some(Ok(first)) => first,
         ended => return ended_with(ended),
     };
-    let Some(node) = &first.node else { return End::Fault(Fault::NoNode) };
+    let Some(node) = P::node(&first) else { return End::Fault(Fault::NoNode) };
     let view = view(node);
     let mut next = Some(first);
-    let mut waiting: VecDeque<DeltaDiscoveryResponse> = VecDeque::new();
+    let mut waiting: VecDeque<P::Response> = VecDeque::new();
     loop {
         if let Some(request) = next.take() {
-            if let Some(node) = request.node.as_ref().filter(|node| node.metadata.is_some()) {
+            if let Some(node) = P::node(&request).filter(|node| node.metadata.is_some()) {
                 observer.introduced(node);
             }
             match publisher.heard(&request) {
@@ -103,6 +177,8 @@ where
             }
         }
         if waiting.is_empty() {
+            // What the first responses took is not needed for the later ones.
+            waiting.shrink_to(1);
             let now = moments.borrow_and_update().clone();
             waiting.extend(publisher.offer(&view, &now));
         }
@@ -114,7 +190,7 @@ where
             permit = responses.reserve(), if !waiting.is_empty() => {
                 let Ok(permit) = permit else { return last_words(&mut requests).await };
                 if let Some(response) = waiting.pop_front() {
-                    observer.sent(&response.type_url);
+                    observer.sent(P::type_url(&response));
                     permit.send(response);
                 }
             }

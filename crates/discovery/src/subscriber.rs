@@ -8,6 +8,7 @@ use kds_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDisco
 use kds_proto::google::rpc::Status;
 
 use crate::fault::Fault;
+use crate::told::cut;
 
 /// What one stream asked for, and whether it has been told everything of it.
 #[derive(Debug)]
@@ -81,9 +82,10 @@ impl Subscriber {
         self.answer(update)
     }
 
-    /// The answer to an update of which some could not be taken; the message says what and why.
+    /// The answer to an update of which some could not be taken; the message says what and why, and is cut when it is
+    /// very long.
     pub fn refused(&mut self, update: &Update, message: &str) -> DeltaDiscoveryRequest {
-        let status = Status { message: message.to_owned(), ..Status::default() };
+        let status = Status { message: cut(message), ..Status::default() };
         DeltaDiscoveryRequest {
             resource_names_subscribe: vec!["*".to_owned()],
             error_detail: Some(status),

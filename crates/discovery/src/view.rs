@@ -11,6 +11,7 @@ pub trait View: Send + Sync {
     type Moment: Clone + Send + Sync;
 
     /// What a peer that holds `from` needs to hold `to`; with no `from` everything. A type that nobody knows is empty.
+    /// It may tell more than the interest asks for: what nobody asked for is not sent.
     fn changes(&self, type_url: &str, interest: &Interest, from: Option<&Self::Moment>, to: &Self::Moment) -> Changes;
 }
 
