@@ -188,7 +188,8 @@ pub fn local_socket(path: &str) -> LbEndpoint {
     host(pipe(path))
 }
 
-fn named(name: &str, discovery: DiscoveryType) -> Cluster {
+/// A cluster of a name.
+pub fn named(name: &str, discovery: DiscoveryType) -> Cluster {
     let stat = names::stat(name);
     Cluster {
         name: name.to_owned(),

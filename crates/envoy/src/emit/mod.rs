@@ -7,6 +7,7 @@ mod filter;
 mod gate;
 mod listener;
 mod rbac;
+mod redirect;
 mod route;
 mod secret;
 mod tls;
@@ -42,6 +43,10 @@ pub fn configuration(plan: &Plan) -> Configuration {
             resources.push(Emitted::new(Type::Endpoint, &planned.name, &assignment));
         }
     }
+    if let Some(redirect) = &plan.redirect {
+        resources.extend(redirect::resources(plan, redirect));
+    }
+    resources.extend(plan.names.as_ref().map(|names| redirect::names(plan, names)));
     if let Some(gate) = &plan.zone.gate {
         let listener = gate::listener(plan, gate);
         resources.push(Emitted::new(Type::Listener, &listener.name, &listener));

@@ -1,7 +1,8 @@
 //! Route configurations, in place.
 
+use kds_proto::envoy::config::core::v3::data_source::Specifier;
 use kds_proto::envoy::config::core::v3::header_value_option::HeaderAppendAction;
-use kds_proto::envoy::config::core::v3::{HeaderValue, HeaderValueOption, RuntimeFractionalPercent};
+use kds_proto::envoy::config::core::v3::{DataSource, HeaderValue, HeaderValueOption, RuntimeFractionalPercent};
 use kds_proto::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use kds_proto::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
 use kds_proto::envoy::config::route::v3::redirect_action::{
@@ -21,8 +22,8 @@ use kds_proto::envoy::config::route::v3::route_action::{
 use kds_proto::envoy::config::route::v3::route_match::PathSpecifier;
 use kds_proto::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use kds_proto::envoy::config::route::v3::{
-    HeaderMatcher, QueryParameterMatcher, RedirectAction, RetryPolicy, Route, RouteAction, RouteConfiguration,
-    RouteMatch, VirtualHost, WeightedCluster,
+    DirectResponseAction, HeaderMatcher, QueryParameterMatcher, RedirectAction, RetryPolicy, Route, RouteAction,
+    RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
 };
 use kds_proto::envoy::extensions::retry::host::omit_host_metadata::v3::OmitHostMetadataConfig;
 use kds_proto::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
@@ -78,6 +79,34 @@ pub fn outside(name: &str, virtual_host: &str, cluster: &str) -> RouteConfigurat
     };
     let route = Route { r#match: Some(prefix("/")), action: Some(Action::Route(action)), ..Route::default() };
     configuration(name, virtual_host, vec![route])
+}
+
+/// A document at a path, which those who have it already are not given again.
+pub fn document(name: &str, path: &str, body: &str, tag: &str) -> RouteConfiguration {
+    let at = |headers| RouteMatch {
+        headers,
+        path_specifier: Some(PathSpecifier::Path(path.to_owned())),
+        ..RouteMatch::default()
+    };
+    let answer = |status, body| {
+        Some(Action::DirectResponse(DirectResponseAction { status, body, ..DirectResponseAction::default() }))
+    };
+    let known = header_matcher("If-None-Match", MatchPattern::Exact(tag.to_owned()));
+    let unchanged = Route { r#match: Some(at(vec![known])), action: answer(304, None), ..Route::default() };
+    let text = DataSource { specifier: Some(Specifier::InlineString(body.to_owned())), ..DataSource::default() };
+    let etag = HeaderValue { key: "Etag".to_owned(), value: tag.to_owned(), ..HeaderValue::default() };
+    let whole = Route {
+        name: format!("{name}:{path}"),
+        r#match: Some(at(Vec::new())),
+        action: answer(200, Some(text)),
+        response_headers_to_add: vec![HeaderValueOption { header: Some(etag), ..HeaderValueOption::default() }],
+        ..Route::default()
+    };
+    RouteConfiguration {
+        max_direct_response_body_size_bytes: u32::try_from(body.len()).ok(),
+        validate_clusters: None,
+        ..configuration("", name, vec![unchanged, whole])
+    }
 }
 
 /// Paths that go to clusters of their own, and keep their beginning.

@@ -4,6 +4,7 @@
 mod admin;
 mod inbound;
 mod outbound;
+pub mod redirect;
 pub mod zone;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +27,7 @@ use crate::policies::health_check;
 use crate::view::View;
 
 pub use admin::{Admin, Readiness};
-pub use inbound::{Inbound, Security};
+pub use inbound::{Inbound, SERVICE_LESS, Security};
 pub use outbound::{Assignment, Chain, Cluster, ClusterTls, Discovery, ExternalTls, Http, Outbound, Route, Split};
 
 /// What a proxy is to do.
@@ -52,6 +53,10 @@ pub struct Plan {
     pub outbounds: Vec<Outbound>,
     /// Destinations, by name.
     pub clusters: BTreeMap<String, Cluster>,
+    /// Connections that are redirected to it.
+    pub redirect: Option<redirect::Redirect>,
+    /// Names that its workload may look up.
+    pub names: Option<redirect::Names>,
     /// What it does at the edge of a zone.
     pub zone: zone::Zone,
     /// Envoy's own interface.
@@ -196,6 +201,7 @@ pub fn of_dataplane(input: Input<'_>) -> Result<Plan, Error> {
     let naming = view.naming(input.node.features.unified_naming);
     let context = Context { view, input, dataplane: &dataplane, policies, naming };
     let (outbounds, clusters) = outbound::plan(&context);
+    let reachable = outbound::reachable(&context);
     let address = dataplane.networking.as_ref().map(|networking| networking.address.as_str()).unwrap_or_default();
     Ok(Plan {
         naming,
@@ -208,6 +214,8 @@ pub fn of_dataplane(input: Input<'_>) -> Result<Plan, Error> {
         inbounds: inbound::plan(&context),
         outbounds,
         clusters,
+        redirect: redirect::plan(&context),
+        names: redirect::names(&context, reachable.iter().map(|service| &***service)),
         zone: zone::Zone::default(),
         admin: Admin::new(input.node, address, input.secrets),
         secrets: secrets(&context),

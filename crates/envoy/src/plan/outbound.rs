@@ -1,9 +1,11 @@
 //! Traffic from the workload (zone-dataplane 8.3): listeners, routes, and the clusters that they lead to.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kds_proto::kuma::mesh::v1alpha1::dataplane::networking::Outbound as Asked;
 use model::labels::{MESH, PROTOCOL_TAG};
+use model::policy::ResourceSection;
 use model::spec::tags::Tags;
 use model::spec::target_ref::{BackendRef, TargetKind, TargetRef};
 use model::spec::{
@@ -11,9 +13,9 @@ use model::spec::{
     outbound,
 };
 
-use super::Context;
 use super::inbound::unified_name;
-use crate::destination::{Destination, Tagged};
+use super::{Context, redirect};
+use crate::destination::{Destination, Port, Tagged, ports};
 use crate::endpoint::Endpoint;
 use crate::names::{self, Naming};
 use crate::policies::load_balancing;
@@ -21,6 +23,7 @@ use crate::policies::tls::{self, Parameters};
 use crate::policies::{http_route, retry, tcp_route, timeout};
 use crate::protocol::Protocol;
 use crate::view::Mtls;
+use model::{Kind, Resource};
 
 pub use crate::policies::http_route::Route;
 
@@ -180,17 +183,75 @@ type Clusters = BTreeMap<String, Cluster>;
 /// Outbounds of a dataplane and the clusters that they lead to.
 pub(super) fn plan(context: &Context<'_>) -> (Vec<Outbound>, Clusters) {
     let mut clusters = Clusters::new();
-    let asked = context.dataplane.networking.iter().flat_map(|networking| &networking.outbound);
-    let outbounds = asked.filter_map(|asked| plan_one(context, asked, &mut clusters)).collect();
+    let redirected = context.input.node.transparent_proxy.is_some();
+    let places = if redirected { of_virtual_addresses(context) } else { as_asked(context) };
+    let outbounds = places.into_iter().filter_map(|place| plan_one(context, place, &mut clusters)).collect();
     (outbounds, clusters)
 }
 
+/// Where an outbound listens, and what it leads to.
+struct Place {
+    address: String,
+    port: u32,
+    destination: Destination,
+}
+
+/// The outbounds that the dataplane lists.
+fn as_asked(context: &Context<'_>) -> Vec<Place> {
+    let asked = context.dataplane.networking.iter().flat_map(|networking| &networking.outbound);
+    let place = |asked: &Asked| {
+        let destination = destination(context, asked)?;
+        Some(Place { address: outbound::address(asked).to_owned(), port: asked.port, destination })
+    };
+    asked.filter_map(place).collect()
+}
+
+/// An outbound for each port of each service that has a virtual address.
+fn of_virtual_addresses(context: &Context<'_>) -> Vec<Place> {
+    let mut places = Vec::new();
+    for service in reachable(context) {
+        let (vips, _) = redirect::addresses(service);
+        for (section, _, _) in ports(service) {
+            let Some(port) = Port::find(&ResourceSection { resource: Arc::clone(service), section }) else { continue };
+            places.extend(vips.iter().map(|vip| Place {
+                address: vip.clone(),
+                port: port.number,
+                destination: Destination::Port(port.clone()),
+            }));
+        }
+    }
+    places
+}
+
+/// The services of the mesh that the proxy is to know: all of them, or those that it lists.
+pub(super) fn reachable<'a>(context: &Context<'a>) -> Vec<&'a Arc<Resource>> {
+    use kds_proto::kuma::mesh::v1alpha1::mesh::mesh_services::Mode;
+    let view = &context.view;
+    let redirected = context.dataplane.networking.as_ref().and_then(|net| net.transparent_proxying.as_ref());
+    let listed = redirected.and_then(|redirected| redirected.reachable_backends.as_ref());
+    let mode = view.mesh.mesh_services.as_ref().map(|services| services.mode());
+    if mode == Some(Mode::ReachableBackends) && listed.is_none() {
+        return Vec::new();
+    }
+    let is_listed = |resource: &&Arc<Resource>| {
+        listed.is_none_or(|listed| {
+            listed.refs.iter().any(|reference| {
+                let meta = &resource.meta;
+                let named = reference.name.is_empty() || reference.name == meta.display_name();
+                let labelled = reference.labels.iter().all(|(key, value)| meta.labels.get(key) == Some(value));
+                reference.kind == meta.key.kind.info().name && named && labelled
+            })
+        })
+    };
+    let kinds = [Kind::MeshService, Kind::MeshExternalService, Kind::MeshMultiZoneService];
+    kinds.into_iter().flat_map(|kind| view.snapshot.list_in(kind, &view.name)).filter(is_listed).collect()
+}
+
 /// `None` when it leads nowhere: to nothing that is there, or to nothing that speaks its protocol.
-fn plan_one(context: &Context<'_>, asked: &Asked, clusters: &mut Clusters) -> Option<Outbound> {
-    let destination = destination(context, asked)?;
+fn plan_one(context: &Context<'_>, place: Place, clusters: &mut Clusters) -> Option<Outbound> {
+    let Place { address, port, destination } = place;
     let protocol = destination.protocol(&context.view);
-    let address = outbound::address(asked);
-    let legacy = names::outbound_listener(address, asked.port);
+    let legacy = names::outbound_listener(&address, port);
     let (kri, tags) = match &destination {
         Destination::Tagged(tagged) => {
             let mut tags = tagged.all();
@@ -206,8 +267,8 @@ fn plan_one(context: &Context<'_>, asked: &Asked, clusters: &mut Clusters) -> Op
     Some(Outbound {
         name: unified.unwrap_or(&legacy).to_owned(),
         stat_prefix: unified.map(str::to_owned),
-        address: address.to_owned(),
-        port: asked.port,
+        address,
+        port,
         bind: context.input.node.transparent_proxy.is_none() || context.input.node.features.bind_outbounds,
         tags,
         protocol,
@@ -317,7 +378,7 @@ fn plan_cluster(context: &Context<'_>, name: &str, destination: &Destination) ->
 /// other zones do not say anything, as in Kuma.
 fn of_cluster(context: &Context<'_>, destination: &Destination, protocol: Protocol) -> Protocol {
     match destination {
-        Destination::Port(port) if port.kind() == model::Kind::MeshMultiZoneService => {
+        Destination::Port(port) if port.kind() == Kind::MeshMultiZoneService => {
             let endpoints = port.endpoints(&context.view);
             let said = |endpoint: &Endpoint| {
                 endpoint.tags.get(PROTOCOL_TAG).map_or(Protocol::Unknown, |word| Protocol::parse(word))

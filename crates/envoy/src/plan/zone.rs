@@ -102,6 +102,8 @@ fn skeleton(input: Input<'_>, address: &str, zone: Zone, clusters: BTreeMap<Stri
         inbounds: Vec::new(),
         outbounds: Vec::new(),
         clusters,
+        redirect: None,
+        names: None,
         zone,
         admin: Admin::new(input.node, address, input.secrets),
         secrets: crate::input::Secrets::default(),
