@@ -29,6 +29,11 @@ pub const FOR_TESTS: &[Need] = &[
         present: || in_path("strace"),
         packages: &["strace"],
     },
+    Need {
+        purpose: "networks that break, for tests of whole systems",
+        present: || in_path("ip") && in_path("unshare") && has_nft(),
+        packages: &["iproute2", "nftables", "util-linux"],
+    },
 ];
 
 /// Installs what is missing; without root it says what to install.
@@ -78,6 +83,11 @@ fn is_root() -> bool {
 fn in_path(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+/// Debian keeps it where only root looks.
+fn has_nft() -> bool {
+    in_path("nft") || Path::new("/usr/sbin/nft").is_file()
 }
 
 /// Debian keeps a server's programs out of the search path, one folder per version.
