@@ -36,7 +36,8 @@ impl Answer {
 
     /// Items of a list that are shown under a name: their own, or the one that they had where they were made.
     pub fn shown(&self, name: &str) -> Vec<&Value> {
-        let is = |item: &&Value| item["labels"]["kuma.io/display-name"].as_str().or(item["name"].as_str()) == Some(name);
+        let is =
+            |item: &&Value| item["labels"]["kuma.io/display-name"].as_str().or(item["name"].as_str()) == Some(name);
         self.body["items"].as_array().into_iter().flatten().filter(is).collect()
     }
 

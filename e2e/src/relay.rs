@@ -91,11 +91,7 @@ async fn pass(
 }
 
 /// Until one of the ends is closed; what was under way arrives.
-async fn one_way(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    delay: watch::Receiver<Duration>,
-) {
+async fn one_way(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, delay: watch::Receiver<Duration>) {
     let (sender, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(ON_THE_WAY);
     let reading = async move {
         let mut piece = vec![0; PIECE];

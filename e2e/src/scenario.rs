@@ -18,6 +18,7 @@ use crate::programs;
 const INSIDE: &str = "E2E_FOLDER";
 /// For one scenario, on a machine that does other things too.
 const LIMIT: Duration = Duration::from_secs(180);
+const NOT_RUN: &str = "*** NOT RUN: ";
 const OWN: &[&str] = &["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
 const AS_ROOT: &[&str] = &["--user", "--map-root-user"];
 
@@ -34,8 +35,11 @@ pub fn scenario<F: AsyncFnOnce()>(body: F) {
 
 /// Says past the harness, which keeps what a passing test prints, that something was left out.
 pub fn not_run(what: &str, why: &str) {
-    let line = format!("\n*** NOT RUN: {what}: {why} ***\n");
-    let _ = io::stderr().write_all(line.as_bytes());
+    tell(&format!("{NOT_RUN}{what}: {} ***", why.trim().replace('\n', "; ")));
+}
+
+fn tell(line: &str) {
+    let _ = io::stderr().write_all(format!("\n{line}\n").as_bytes());
 }
 
 /// Where files of the scenario go; whoever runs it deletes them.
@@ -65,6 +69,7 @@ fn outside(test: &str) {
         .args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"])
         .env(INSIDE, folder.path())
         .env("TMPDIR", folder.path())
+        .env("PATH", tools())
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -88,7 +93,7 @@ fn outside(test: &str) {
     };
     let said = readers.map(|reader| reader.join().unwrap()).concat();
     if status.is_some_and(|status| status.success()) {
-        said.lines().filter(|line| line.starts_with("*** NOT RUN")).for_each(|line| not_run(test, line));
+        said.lines().filter(|line| line.starts_with(NOT_RUN)).for_each(tell);
         said.lines().filter(|line| line.starts_with("e2e: ")).for_each(|line| println!("{line}"));
         return;
     }
@@ -123,12 +128,18 @@ fn way_in() -> Result<Vec<&'static str>, String> {
 /// Whether the tools are there that set a network up.
 fn needs() -> Result<(), String> {
     for (tool, package) in [("ip", "iproute2"), ("nft", "nftables")] {
-        let found = Command::new(tool).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let found =
+            Command::new(tool).env("PATH", tools()).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
         if let Err(error) = found {
             return Err(format!("cannot start {tool}: {error}; install the Debian package {package}"));
         }
     }
     Ok(())
+}
+
+/// The search path, with the folders of tools that only root has in it.
+fn tools() -> String {
+    env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin"
 }
 
 fn inside(body: impl AsyncFnOnce()) {

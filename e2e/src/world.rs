@@ -66,6 +66,7 @@ impl World {
         }
         for zone in zones {
             world.wait_for_zone(zone, "global").await;
+            world.wait_for_mesh(zone).await;
         }
         world
     }
@@ -136,6 +137,26 @@ impl World {
         (self.node(global).address(), KDS).into()
     }
 
+    /// A database server, and the settings with which globals use it.
+    ///
+    /// # Errors
+    /// Why there can be none here.
+    pub async fn database(&self) -> Result<(Database, Vec<String>), String> {
+        let server = TestPostgres::start(Setup { fsync: true, inside: None }).map_err(|error| error.to_string())?;
+        let settings = server.settings("postgres");
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.port));
+        let way = Relay::start(settings.port, vec![local]).await;
+        let keys = vec![
+            "store.type=postgres".to_owned(),
+            format!("store.postgres.host={TEST}"),
+            format!("store.postgres.port={}", settings.port),
+            format!("store.postgres.user={}", settings.user),
+            "store.postgres.password=none".to_owned(),
+            format!("store.postgres.dbName={}", settings.db_name),
+        ];
+        Ok((Database { server, _way: way }, keys))
+    }
+
     /// A relay to globals, of which the first that answers is taken.
     pub async fn relay(&mut self, globals: &[&str]) -> Relay {
         self.relays += 1;
@@ -198,6 +219,12 @@ impl World {
         })
         .await;
     }
+
+    /// Waits until a node has the mesh that a global makes at its first start.
+    pub async fn wait_for_mesh(&self, node: &str) {
+        let what = format!("{node} has a mesh");
+        eventually(JOIN, &what, async || self.node(node).get("/meshes/default").await.status == 200).await;
+    }
 }
 
 impl Drop for World {
@@ -205,27 +232,5 @@ impl Drop for World {
         if std::thread::panicking() {
             self.nodes.iter().for_each(Node::print_log);
         }
-    }
-}
-
-impl Database {
-    /// A server, and the settings with which a global uses it; none where the server cannot run.
-    ///
-    /// # Errors
-    /// Why it cannot.
-    pub async fn start() -> Result<(Self, Vec<String>), String> {
-        let server = TestPostgres::start(Setup { fsync: true, inside: None }).map_err(|error| error.to_string())?;
-        let settings = server.settings("postgres");
-        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.port));
-        let way = Relay::start(5432, vec![local]).await;
-        let keys = vec![
-            "store.type=postgres".to_owned(),
-            format!("store.postgres.host={TEST}"),
-            "store.postgres.port=5432".to_owned(),
-            format!("store.postgres.user={}", settings.user),
-            "store.postgres.password=none".to_owned(),
-            format!("store.postgres.dbName={}", settings.db_name),
-        ];
-        Ok((Self { server, _way: way }, keys))
     }
 }

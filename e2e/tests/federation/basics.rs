@@ -112,7 +112,8 @@ fn a_zone_is_disabled_enabled_and_deleted() {
 
         let zone = |enabled: bool| json!({"type": "Zone", "name": "a", "enabled": enabled});
         written(global.put("/zones/a", &zone(false)).await);
-        eventually(SOON, "the ingress of a disabled zone is gone from b", async || !has(b, INGRESSES, "in").await).await;
+        eventually(SOON, "the ingress of a disabled zone is gone from b", async || !has(b, INGRESSES, "in").await)
+            .await;
         reaches(&world, SOON, &["a"], "still", 4).await;
         written(global.put("/zones/a", &zone(true)).await);
         eventually(SOON, "the ingress of an enabled zone is back in b", async || has(b, INGRESSES, "in").await).await;
@@ -127,7 +128,10 @@ fn a_zone_is_disabled_enabled_and_deleted() {
             }])
         );
         let told = global.kumactl(&["delete", "zone", "a"]).await;
-        assert!(told.code != 0 && told.stderr.contains("unable to delete Zone, Zone CP is still connected"), "{told:?}");
+        assert!(
+            told.code != 0 && told.stderr.contains("unable to delete Zone, Zone CP is still connected"),
+            "{told:?}"
+        );
 
         world.node_mut("a").stop().await;
         let (global, b) = (world.global(), world.zone("b"));

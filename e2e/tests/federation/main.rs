@@ -2,5 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests, their helpers included")]
 
+mod admission;
 mod basics;
+mod crashes;
+mod links;
+mod membership;
+mod outages;
+mod replicas;
 mod resources;
