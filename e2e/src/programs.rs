@@ -10,6 +10,8 @@ const PROGRAMS: [&str; 3] = ["kuma-global", "kuma-zone", "kumactl"];
 /// Folders whose code goes into them.
 const SOURCES: [&str; 5] = ["crates", "global", "kds-proto", "kumactl", "zone"];
 
+const APART: [&str; 3] = ["benches", "tests", "xtask"];
+
 /// A program by its name: `target/debug/NAME` for a test `target/debug/deps/TEST`.
 pub fn path(name: &str) -> PathBuf {
     let test = env::current_exe().unwrap();
@@ -33,13 +35,13 @@ pub fn build() {
     });
 }
 
-/// When the newest Rust source below a folder was written; tests of the programs are none of them.
+/// When the newest Rust source below a folder was written; tests, and the workspace's own commands, go into no program.
 fn newest(folder: &Path) -> Option<SystemTime> {
     let entries = fs::read_dir(folder).ok()?.filter_map(Result::ok);
     let times = entries.filter_map(|entry| {
         let path = entry.path();
         match entry.file_type().ok()? {
-            kind if kind.is_dir() && entry.file_name() != "tests" => newest(&path),
+            kind if kind.is_dir() && !APART.iter().any(|apart| entry.file_name() == *apart) => newest(&path),
             kind if kind.is_file() && path.extension().is_some_and(|extension| extension == "rs") => modified(&path),
             _ => None,
         }

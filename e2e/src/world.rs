@@ -142,7 +142,8 @@ impl World {
     /// # Errors
     /// Why there can be none here.
     pub async fn database(&self) -> Result<(Database, Vec<String>), String> {
-        let server = TestPostgres::start(Setup { fsync: true, inside: None }).map_err(|error| error.to_string())?;
+        let server = TestPostgres::start(Setup { fsync: true, inside: None })
+            .map_err(|error| format!("PostgreSQL cannot run in here: {error}"))?;
         let settings = server.settings("postgres");
         let local = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.port));
         let way = Relay::start(settings.port, vec![local]).await;

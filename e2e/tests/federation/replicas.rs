@@ -94,3 +94,51 @@ fn instances_share_their_zones_and_survive_each_other() {
         .await;
     });
 }
+
+/// One instance of a zone follows the global, the other serves beside it and takes over when it dies.
+#[test]
+fn one_instance_of_a_zone_follows_the_global() {
+    scenario(async || {
+        let mut world = World::with_zones(&["b"]).await;
+        let (_database, settings) = match world.database().await {
+            Ok(database) => database,
+            Err(why) => return not_run("a zone on PostgreSQL", &why),
+        };
+        let settings: Vec<&str> = settings.iter().map(String::as_str).chain(["multizone.zone.name=a"]).collect();
+        let names = ["a-1", "a-2"];
+        let made = ["generate", "zone-token", "--zone", "a", "--scope", "cp", "--valid-for", "1h"];
+        let token = world.global().kumactl(&made).await.ok();
+        for name in names {
+            world.add_zone(name, "global", &settings);
+            world.put_token(name, &token);
+        }
+        world.node("a-1").migrate().await;
+        for name in names {
+            world.node_mut(name).start().await;
+            world.wait_for_mesh(name).await;
+        }
+        let connected = async |world: &World| {
+            let (first, second) = (world.is_connected("a-1").await, world.is_connected("a-2").await);
+            (first != second).then_some(if first { "a-1" } else { "a-2" })
+        };
+        let holder = connected(&world).await.expect("one follows the global");
+        let other = if holder == "a-1" { "a-2" } else { "a-1" };
+        written(world.node(other).put(&format!("{DATAPLANES}/web-1"), &dataplane("web-1", "web")).await);
+        eventually(SOON, "what one takes, the other tells", async || has(world.global(), DATAPLANES, "web-1").await)
+            .await;
+        throughout(Duration::from_secs(1), "one follows", async || connected(&world).await == Some(holder)).await;
+
+        world.node_mut(holder).kill();
+        eventually(TAKEN_OVER, "the other takes over", async || {
+            world.is_connected(other).await && world.is_online("a", "global").await
+        })
+        .await;
+        written(world.global().put(&format!("{TIMEOUTS}/patient"), &timeout("patient", 7)).await);
+        eventually(SOON, "and hears of changes", async || seconds_of(world.node(other), "patient").await.is_some())
+            .await;
+        assert!(has(world.global(), DATAPLANES, "web-1").await, "nothing is gone");
+        world.node_mut(holder).start().await;
+        throughout(Duration::from_secs(1), "who comes back stands by", async || connected(&world).await == Some(other))
+            .await;
+    });
+}
