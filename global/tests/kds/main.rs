@@ -5,6 +5,7 @@
 mod admission;
 #[path = "../program/client.rs"]
 mod client;
+mod instances;
 mod lifecycle;
 mod probes;
 mod proxies;

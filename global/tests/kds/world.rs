@@ -80,7 +80,14 @@ impl World {
 
     /// A connection of the zone with the metadata that a Kuma zone sends.
     pub fn zone(&self, name: &str) -> Dialled {
-        self.dial()
+        Dialled::of_zone(self.running.kds.port(), name)
+    }
+}
+
+impl Dialled {
+    /// A connection of the zone with the metadata that a Kuma zone sends.
+    pub fn of_zone(port: u16, name: &str) -> Self {
+        Self::new(port, Vec::new())
             .with("client-id", name)
             .with("kds-version", "v3")
             .with("features", "zone-ping-health")
@@ -88,7 +95,8 @@ impl World {
     }
 }
 
-async fn run(folder: &Path, sets: &[String]) -> Running {
+/// A global with this folder and these settings, on free ports.
+pub async fn run(folder: &Path, sets: &[String]) -> Running {
     let ports = [
         "apiServer.http.port=0",
         "apiServer.https.port=0",

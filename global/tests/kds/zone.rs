@@ -47,7 +47,14 @@ impl FakeZone {
     }
 
     pub async fn connect_as(world: &World, name: &str, instance: &str) -> Self {
-        let caller = world.zone(name);
+        Self::over(world.zone(name), name, instance).await
+    }
+
+    pub async fn at(port: u16, name: &str) -> Self {
+        Self::over(Dialled::of_zone(port, name), name, &format!("{name}-1a2b")).await
+    }
+
+    async fn over(caller: Dialled, name: &str, instance: &str) -> Self {
         let (down, up) = (caller.down().await.unwrap(), caller.up().await.unwrap());
         let node = Introduction {
             id: name.to_owned(),

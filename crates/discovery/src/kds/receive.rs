@@ -125,7 +125,11 @@ fn gone(taker: Taker<'_>, kind: Kind, update: &Update, stored: &Snapshot, told: 
     let goes = |known: &&Arc<Resource>| taker.may_change(known) && !told.contains(&known.meta.key);
     let marked = |known: &Arc<Resource>| (known.meta.key.clone(), known.meta.version);
     if update.complete {
-        return stored.list(kind).filter(goes).map(marked).collect();
+        return match taker {
+            // Whatever a zone told has its label since it was taken; the others may be many.
+            Taker::Global { zone, .. } => stored.labelled(kind, labels::ZONE, zone).filter(goes).map(marked).collect(),
+            Taker::Zone => stored.list(kind).filter(goes).map(marked).collect(),
+        };
     }
     let named = update.removed.iter().map(|name| taker.named(&wire::key_of(kind, name))).collect::<BTreeSet<_>>();
     named.iter().filter_map(|key| stored.get(key)).filter(goes).map(marked).collect()
@@ -384,7 +388,7 @@ mod tests {
             own.meta.labels = own.meta.labels.with(labels::ZONE, zone);
             own
         };
-        let stored = holding(&[of("a", "east"), of("gone", "east"), of("east.old", ""), of("b", "west")]);
+        let stored = holding(&[of("a", "east"), of("gone", "east"), of("east.old", "east"), of("b", "west")]);
         let mut liar = of("new", "west");
         liar.meta.labels = liar.meta.labels.with(labels::ORIGIN, "global");
         let told = update(Kind::MeshTimeout, true, &[of("a", "east"), liar, of("b", "east")], &[]);
