@@ -148,8 +148,12 @@ impl Zones {
     /// Ends the streams that a rule picks, and tells how many there were.
     fn end(&self, ending: &Ending, picks: impl Fn(u64, &Live) -> bool) -> usize {
         let live = self.live();
-        let picked = live.iter().filter(|(id, live)| picks(**id, live));
-        picked.map(|(_, live)| live.end.send_replace(Some(ending.clone()))).count()
+        let mut ended = 0;
+        for (_, live) in live.iter().filter(|(id, live)| picks(**id, live)) {
+            live.end.send_replace(Some(ending.clone()));
+            ended += 1;
+        }
+        ended
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<u64, Live>> {

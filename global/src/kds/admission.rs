@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn secret(key: model::Key, data: &str) -> Change {
-        let data = kds_proto::kuma::system::v1alpha1::Secret { data: Some(data.as_bytes().to_vec().into()) };
+        let data = kds_proto::kuma::system::v1alpha1::Secret { data: Some(data.as_bytes().to_vec()) };
         Change::Put(Arc::new(Resource::new(key, Labels::default(), Payload::from_message(&data))))
     }
 

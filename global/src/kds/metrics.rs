@@ -107,10 +107,9 @@ impl Default for Metrics {
         }
         for kind in Kind::ALL {
             let (sync, r#type) = (kind.info().sync, kind.name());
-            for by in [sync.global_to_zone().then_some("zone"), sync.zone_to_global().then_some("global")] {
-                if let Some(by) = by {
-                    metrics.rejections.get_or_create(&OfType { by, r#type: r#type.to_owned() }).inc_by(0);
-                }
+            let refusers = [(sync.global_to_zone(), "zone"), (sync.zone_to_global(), "global")];
+            for (_, by) in refusers.into_iter().filter(|(flows, _)| *flows) {
+                metrics.rejections.get_or_create(&OfType { by, r#type: r#type.to_owned() }).inc_by(0);
             }
         }
         metrics

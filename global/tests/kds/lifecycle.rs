@@ -154,3 +154,81 @@ async fn a_zone_that_comes_back_replaces_its_old_connection() {
     }
     world.end().await;
 }
+
+/// kds-wire 5.3: what a global that was killed left open is ended when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_global_left_open_is_ended() {
+    let world = World::start(OPEN).await;
+    let mut east = FakeZone::connect(&world, "east").await;
+    east.settle().await;
+    let api = world.api();
+    eventually("the zone is online", || async { is_online(&api.get("/zone-insights/east").await.1) }).await;
+    let world = world.kill_and_restart().await;
+    let api = world.api();
+    eventually("nobody is online", || async { !is_online(&api.get("/zone-insights/east").await.1) }).await;
+    drop(east);
+    world.end().await;
+}
+
+/// kds-wire 5.6: a zone that stops telling that it is well is cut off; a stream gives way to the next of its kind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_is_watched_when_asked_for() {
+    let health = [
+        "multizone.global.kds.zoneHealthCheck.pollInterval=1s",
+        "multizone.global.kds.zoneHealthCheck.timeout=2s",
+        "multizone.global.kds.zoneHealthCheck.closeStaleConn=true",
+    ];
+    let world = World::start(&[OPEN, &health].concat()).await;
+    let mut east = FakeZone::connect(&world, "east").await;
+    east.settle().await;
+    assert_eq!(east.caller.health_check().await.unwrap(), Some(1));
+    let mut newer = FakeZone::connect_as(&world, "east", "other-9f9f").await;
+    let replaced = east.down.status().await;
+    assert_eq!((replaced.code(), replaced.message()), (Code::Cancelled, "stream canceled - zone hc failed"));
+    newer.settle().await;
+    let silent = tokio::time::timeout(Duration::from_secs(8), newer.down.status()).await.expect("cut off in time");
+    assert_eq!((silent.code(), silent.message()), (Code::Cancelled, "stream canceled - zone hc failed"));
+    world.end().await;
+}
+
+/// KDS-1: TLS with `h2`, and the zone is served over it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zones_are_served_over_tls() {
+    let world = World::start(&["multizone.global.kds.auth.exceptZones=east"]).await;
+    let east = crate::world::Dialled::over_tls(world.running.kds.port(), &world.certificate(), "east");
+    assert_eq!(east.health_check().await.unwrap(), Some(0));
+    let mut down = east.down().await.unwrap();
+    down.requests.send(crate::world::subscription("east", "Mesh")).await.unwrap();
+    let response = down.next().await.unwrap();
+    assert_eq!((&*response.type_url, response.resources.len()), ("Mesh", 1));
+    world.end().await;
+}
+
+/// A thousand connections that ask for nothing, and as many that ask for what is not there, hold up nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_connections_holds_up_nobody() {
+    let world = World::start(OPEN).await;
+    let mut east = FakeZone::connect(&world, "east").await;
+    east.settle().await;
+    let port = world.running.kds.port();
+    let flood = tokio::spawn(async move {
+        let mut idle = Vec::new();
+        for _ in 0..1000 {
+            idle.push(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+        }
+        idle
+    });
+    for name in ["one", "two", "three", "four", "five"] {
+        let started = std::time::Instant::now();
+        let mesh = json!({"type": "Mesh", "name": name});
+        assert!(world.api().put(&format!("/meshes/{name}"), &mesh).await.0.is_success());
+        east.until("the mesh is there", |held| held.has("Mesh", name)).await;
+        // A few milliseconds on a machine that does nothing else.
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+    let idle = flood.await.unwrap();
+    assert_eq!(idle.len(), 1000);
+    world.zone("west").health_check().await.unwrap();
+    drop((idle, east));
+    world.end().await;
+}

@@ -7,9 +7,11 @@ use config::{Host, Loader, Role};
 use futures::{Stream, StreamExt};
 use http::Uri;
 use http::uri::PathAndQuery;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use identity::tls::client::Trust;
 use kds_proto::envoy::config::core::v3::Node;
 use kds_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use kds_proto::kuma::mesh::v1alpha1::ZoneHealthCheckRequest;
@@ -54,6 +56,15 @@ impl World {
         let Self { running, folder, sets } = self;
         running.stop().ask();
         assert_eq!(running.end().await, Exit::Clean);
+        let running = run(folder.path(), &sets).await;
+        Self { running, folder, sets }
+    }
+
+    /// As if it were killed: nothing is written any more. Starts again with the same database.
+    pub async fn kill_and_restart(self) -> Self {
+        let Self { running, folder, sets } = self;
+        // Its tasks end with it; what it holds of the database is read anew.
+        drop(running);
         let running = run(folder.path(), &sets).await;
         Self { running, folder, sets }
     }
@@ -117,7 +128,7 @@ pub async fn run(folder: &Path, sets: &[String]) -> Running {
 /// One connection, and the metadata of its calls.
 #[derive(Clone)]
 pub struct Dialled {
-    client: Client<HttpConnector, tonic::body::Body>,
+    client: Client<HttpsConnector<HttpConnector>, tonic::body::Body>,
     uri: Uri,
     metadata: Vec<(String, String)>,
 }
@@ -130,8 +141,21 @@ pub struct Call<Q, A> {
 
 impl Dialled {
     fn new(port: u16, metadata: Vec<(String, String)>) -> Self {
-        let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-        Self { client, uri: format!("http://127.0.0.1:{port}").parse().unwrap(), metadata }
+        Self::over("http", port, Trust::Anybody, metadata)
+    }
+
+    /// Over TLS, trusting a certificate, as the zone of this name.
+    pub fn over_tls(port: u16, certificate: &Path, zone: &str) -> Self {
+        Self::over("https", port, Trust::File(certificate), vec![("client-id".to_owned(), zone.to_owned())])
+    }
+
+    fn over(scheme: &str, port: u16, trust: Trust<'_>, metadata: Vec<(String, String)>) -> Self {
+        // The connector offers h2 itself.
+        let tls = identity::tls::client::config(trust, &[]).unwrap();
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http2().build();
+        let client = Client::builder(TokioExecutor::new()).http2_only(true).build(connector);
+        let host = if scheme == "https" { "localhost" } else { "127.0.0.1" };
+        Self { client, uri: format!("{scheme}://{host}:{port}").parse().unwrap(), metadata }
     }
 
     /// Another connection with the same metadata.
