@@ -21,7 +21,7 @@ pub enum Cut {
 /// The switch; it goes with the scenario.
 #[derive(Debug)]
 pub(crate) struct Network {
-    machines: u8,
+    machines: Vec<String>,
 }
 
 impl Network {
@@ -30,13 +30,25 @@ impl Network {
         ip("link add switch type bridge");
         ip(&format!("addr add {TEST}/24 dev switch"));
         ip("link set switch up");
-        Self { machines: 0 }
+        Self { machines: Vec::new() }
     }
 
     /// A new machine and its address.
     pub fn machine(&mut self, name: &str) -> Ipv4Addr {
-        self.machines += 1;
-        let (number, address) = (self.machines, Ipv4Addr::new(10, 0, 0, 1 + self.machines));
+        self.machines.push(name.to_owned());
+        self.plug_in(name)
+    }
+
+    /// Takes a machine off the switch, with all that its kernel knows of connections: nobody hears another word of them.
+    pub fn pull_out(&self, name: &str) {
+        ip(&format!("link del port{}", self.number(name)));
+        ip(&format!("netns del {name}"));
+    }
+
+    /// Puts a machine on the switch, under the address that is its own.
+    pub fn plug_in(&self, name: &str) -> Ipv4Addr {
+        let number = self.number(name);
+        let address = Ipv4Addr::new(10, 0, 0, 1 + number);
         ip(&format!("netns add {name}"));
         ip(&format!("link add port{number} type veth peer name eth0 netns {name}"));
         ip(&format!("link set port{number} master switch up"));
@@ -44,6 +56,11 @@ impl Network {
         ip(&format!("-n {name} link set eth0 up"));
         ip(&format!("-n {name} link set lo up"));
         address
+    }
+
+    fn number(&self, name: &str) -> u8 {
+        let position = self.machines.iter().position(|known| known == name).expect("a machine");
+        u8::try_from(position + 1).unwrap()
     }
 }
 

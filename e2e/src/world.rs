@@ -201,6 +201,14 @@ impl World {
         network::heal(machine);
     }
 
+    /// The power of a machine fails: its program and all its connections are gone, and nobody is told. Then it is back,
+    /// with its disk.
+    pub fn power_fails(&mut self, machine: &str) {
+        self.network.pull_out(machine);
+        self.node_mut(machine).kill();
+        self.network.plug_in(machine);
+    }
+
     /// Whether a global has a zone on record as connected.
     pub async fn is_online(&self, zone: &str, global: &str) -> bool {
         let insight = self.node(global).get(&format!("/zone-insights/{zone}")).await.body;

@@ -58,6 +58,8 @@ fn what_is_made_shows_where_it_belongs() {
         let zones = global.kumactl(&["get", "zones"]).await.ok();
         let names: Vec<&str> = zones.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
         assert_eq!(names, ["a", "b"], "{zones}");
+        let wide = global.kumactl(&["get", "zones", "-o", "wide"]).await.ok();
+        assert!(wide.lines().skip(1).all(|line| line.contains("Online")), "{wide}");
         let inspected = global.kumactl(&["inspect", "zones"]).await.ok();
         assert!(inspected.lines().filter(|line| line.contains("Online")).count() == 2, "{inspected}");
     });

@@ -101,9 +101,7 @@ fn a_cut_in_one_direction_is_noticed_by_both() {
 fn half_open_streams_are_replaced() {
     scenario(async || {
         let mut world = World::with_zones(&["a"]).await;
-        world.cut("a", Cut::Outgoing);
-        world.node_mut("a").kill();
-        world.heal("a");
+        world.power_fails("a");
         world.node_mut("a").start().await;
         world.wait_for_zone("a", "global").await;
         reaches(&world, SOON, &["a"], "after", 5).await;
