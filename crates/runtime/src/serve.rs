@@ -87,6 +87,14 @@ pub async fn serve(
     }
 }
 
+/// Serves one connection that did not come through a socket of the system, as [`serve`] serves those that did.
+pub async fn serve_connection<S>(stream: S, peer: SocketAddr, routes: Router, limits: Limits, guard: Guard)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Server { tls: None, routes, limits, guard }.requests(stream, peer, None).await;
+}
+
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,

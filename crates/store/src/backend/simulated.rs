@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use model::{Key, Kind, Labels};
+use model::{Key, Kind, Labels, Resource};
 use runtime::Clock;
 use tokio::sync::{OwnedMutexGuard, watch};
 
@@ -19,6 +19,7 @@ use super::{Changes, Selection, signed};
 use crate::error::StorageError;
 use crate::lease::{Fence, Lease};
 use crate::record::{ChangeRow, Record};
+use crate::seal::Sealer;
 use crate::stream::Stream;
 
 /// What is stored. Clones are one disk.
@@ -114,6 +115,21 @@ impl Disk {
             Stream::ALL.iter().flat_map(|stream| contents.written.of(*stream).rows.keys().cloned()).collect();
         keys.sort();
         keys
+    }
+
+    /// All resources that are not encrypted, sorted by key.
+    pub fn resources(&self) -> Vec<Arc<Resource>> {
+        let contents = self.contents();
+        let rows = Stream::ALL.iter().flat_map(|stream| contents.written.of(*stream).rows.values());
+        let open = rows.filter_map(|(_, record)| Record::clone(record).unseal(&Sealer(None)).ok());
+        let mut resources: Vec<_> = open.map(|stored| stored.resource).collect();
+        resources.sort_by(|a, b| a.meta.key.cmp(&b.meta.key));
+        resources
+    }
+
+    /// How many batches were committed: unchanged as long as [`Disk::resources`] is.
+    pub fn commits(&self) -> u64 {
+        *self.0.commits.borrow()
     }
 
     /// Removes a resource, forgets every removal and sets the revision of the configuration: what a store finds that was
