@@ -167,6 +167,12 @@ impl Kds {
         );
     }
 
+    /// What is served to zones, and its bounds.
+    #[cfg(feature = "test-support")]
+    pub fn routes(&self) -> (axum::Router, runtime::serve::Limits) {
+        (server::router(&self.door, self.settings.max_message), server::limits())
+    }
+
     /// Starts serving in the background until the life drains; returns the real address, and the insights, of which the
     /// last are to be written when everything has ended.
     ///

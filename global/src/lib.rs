@@ -17,6 +17,8 @@ mod inter_cp;
 pub mod kds;
 mod proxy_admin;
 mod refusing;
+#[cfg(feature = "test-support")]
+pub mod simulated;
 pub mod zones;
 
 pub use config::Config;

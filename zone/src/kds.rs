@@ -30,6 +30,8 @@ use membership::Misfit;
 use metrics::Reason;
 
 pub(crate) use metrics::Metrics;
+#[cfg(feature = "test-support")]
+pub use dial::{Connect, Stream};
 pub use settings::{Address, Federation, MigrateFrom, Token};
 
 /// The same trouble is told again after this long.

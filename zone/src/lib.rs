@@ -11,8 +11,12 @@ pub mod cli;
 mod config;
 mod defaults;
 mod kds;
+#[cfg(feature = "test-support")]
+pub mod simulated;
 
 pub use config::Config;
+#[cfg(feature = "test-support")]
+pub use kds::{Connect, Stream};
 pub use kds::{Address, Federation, MigrateFrom, Token};
 
 /// Version of this program, apart from the version of Kuma that it shows to peers.

@@ -59,12 +59,15 @@ pub(crate) async fn start(
             }
         });
     }
-    let limits = Limits { streams: STREAMS, window: WINDOW, notice_silence: true, ..Limits::default() };
-    tokio::spawn(serve(listener, config, router(&door, max_message), limits, life.drain().listener()));
+    tokio::spawn(serve(listener, config, router(&door, max_message), limits(), life.drain().listener()));
     Ok(real)
 }
 
-fn router(door: &Door, max_message: usize) -> Router {
+pub(super) fn limits() -> Limits {
+    Limits { streams: STREAMS, window: WINDOW, notice_silence: true, ..Limits::default() }
+}
+
+pub(super) fn router(door: &Door, max_message: usize) -> Router {
     let admin = GlobalKdsServiceServer::new(door.clone())
         .accept_compressed(Gzip)
         .max_decoding_message_size(max_message)

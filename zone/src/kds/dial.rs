@@ -96,10 +96,7 @@ pub(crate) async fn dial(federation: &Federation, zone: &str, clock: &Clock) -> 
 async fn connect(federation: &Federation, zone: &str) -> Result<Connection> {
     let global = &federation.global;
     let metadata = Arc::new(metadata(zone, federation.token.read()?.as_deref())?);
-    let stream = reach(global).await?;
-    socket::notice_silence(&stream)?;
-    let stream: Box<dyn Stream> =
-        if global.tls { Box::new(encrypt(federation, stream).await?) } else { Box::new(stream) };
+    let stream = transport(federation).await?;
     let (sender, connection) = Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
@@ -117,6 +114,29 @@ async fn connect(federation: &Federation, zone: &str) -> Result<Connection> {
         }
     });
     Ok(Connection { calls: Calls { sender, metadata, origin }, ended })
+}
+
+/// What HTTP/2 is spoken over.
+async fn transport(federation: &Federation) -> Result<Box<dyn Stream>> {
+    #[cfg(feature = "test-support")]
+    if let Some(connect) = &federation.connect {
+        return Ok(tokio::time::timeout(CONNECT, connect.0()).await??);
+    }
+    let stream = reach(&federation.global).await?;
+    socket::notice_silence(&stream)?;
+    Ok(if federation.global.tls { Box::new(encrypt(federation, stream).await?) } else { Box::new(stream) })
+}
+
+/// Makes the connections of a simulation.
+#[cfg(feature = "test-support")]
+#[derive(Clone)]
+pub struct Connect(pub Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>);
+
+#[cfg(feature = "test-support")]
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connect")
+    }
 }
 
 /// The first address of the name that answers.
@@ -196,7 +216,8 @@ fn user_agent() -> String {
     format!("kds/{version} ({}; {machine}; {product}/rust) kuma-zone/{}", std::env::consts::OS, crate::VERSION)
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+/// A connection, whatever carries it.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 
 impl fmt::Debug for Connection {

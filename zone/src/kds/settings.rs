@@ -40,6 +40,9 @@ pub struct Federation {
     pub migrate_from: MigrateFrom,
     /// The zone's configuration, secrets masked, for the global's eyes.
     pub document: Arc<str>,
+    /// Connects in place of the system's network.
+    #[cfg(feature = "test-support")]
+    pub connect: Option<super::dial::Connect>,
 }
 
 /// Where a global listens.
@@ -106,6 +109,8 @@ impl Federation {
             skip_prefixes: effective.texts("multizone.zone.kds.labels.skipPrefixes").to_vec(),
             migrate_from: MigrateFrom { zone: set("migrateFrom.zone"), global: set("migrateFrom.global") },
             document: effective.document().into(),
+            #[cfg(feature = "test-support")]
+            connect: None,
         }))
     }
 
