@@ -94,7 +94,7 @@ impl fmt::Debug for Source {
 /// The clock of one simulated machine: time passes as tokio's does, and the wall time can be set.
 ///
 /// Make it inside the runtime of the machine, whose paused time it follows.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct SimulatedClock {
     origin: Instant,
     /// Wall time at the origin.
