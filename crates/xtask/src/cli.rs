@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{bench, codegen, demo, fuzz, recordings, test, tidy, workspace};
+use crate::{bench, codegen, demo, fuzz, recordings, sim, test, tidy, workspace};
 
 /// The workspace's own commands.
 #[derive(Parser)]
@@ -23,6 +23,8 @@ enum Command {
     Tidy,
     /// Fuzz everything that reads what others wrote.
     Fuzz(fuzz::Args),
+    /// Simulate a global and its zones while everything goes wrong: `--seeds 0..1000`, or `--seed 7` with its trace.
+    Sim(sim::Args),
     /// Write the Rust of kds-proto's messages anew.
     Codegen,
     /// Measure: `cargo xtask bench <name>`; without a name, list what can be measured.
@@ -49,6 +51,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Test(args) => test::run(&args),
         Command::Tidy => tidy::run(),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Codegen => codegen::write(&workspace::root()),
         Command::Bench(args) => bench::run(&args),
         Command::Demo => demo::run(),

@@ -6,6 +6,7 @@ mod codegen;
 mod demo;
 mod fuzz;
 mod recordings;
+mod sim;
 mod test;
 mod tidy;
 mod workspace;

@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 
 use crate::{fuzz, tidy};
 use steps::Passed;
+pub use steps::cargo;
 
 /// How much to run.
 #[derive(clap::Args)]
@@ -67,9 +68,9 @@ pub fn run(args: &Args) -> Result<()> {
 /// The tests come last, so that a log ends with what they say.
 fn steps(quick: bool) -> Vec<Step> {
     vec![
-        step("format", || steps::cargo(&["fmt", "--all", "--check"])),
+        step("format", || cargo(&["fmt", "--all", "--check"])),
         step("tidy", || tidy::run().map(|()| Passed::default())),
-        step("lint", || steps::cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])),
+        step("lint", || cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])),
         Step { slow: true, ..step("fuzz", || fuzz::run_targets(None, fuzz::SHORT).map(Passed::all)) },
         step("tests", move || steps::cargo_test(quick)),
     ]
