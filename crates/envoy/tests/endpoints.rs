@@ -1,6 +1,8 @@
 //! Endpoints and weights of a service that several zones have (zone-dataplane 7): the worked examples of the reference in
 //! Kuma's numbers, and the shares that ours promise.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -130,11 +132,14 @@ fn through_an_egress_other_zones_have_its_address() {
     assert_eq!(found, of(&[("10.0.0.1", 2, 0), ("10.0.0.99", 1, 0), ("10.0.0.99", 1, 0)]));
 }
 
+/// Another zone: its instances by version, and at how many addresses they are.
+type Other = (&'static [u32], usize);
+
 /// The weight of each zone, by the number of its instances, in any table of zones.
 #[test]
 fn exact_weights_are_shares_of_instances() {
     // Instances here; of every other zone: instances by version, and addresses.
-    let tables: &[(usize, &[(&[u32], usize)])] = &[
+    let tables: &[(usize, &[Other])] = &[
         (2, &[(&[1], 1), (&[5], 1)]),
         (1, &[(&[3], 2), (&[2], 3), (&[7], 1)]),
         (3, &[(&[3, 2], 1), (&[1, 1, 1], 2)]),

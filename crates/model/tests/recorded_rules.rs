@@ -1,6 +1,8 @@
 //! What policies add up to, against the recorded answers of `_rules` (api-and-kumactl 1.9): the resources are those that
 //! the same control plane listed.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -15,9 +15,12 @@ use crate::plan::Assignment;
 /// Names under which Envoy looks for the tags of an endpoint: for subsets, and for the TLS that it takes.
 const TAGS: &[&str] = &["envoy.lb", "envoy.transport_socket_match"];
 
+/// Endpoints of one locality.
+type Group<'a> = (Option<&'a Locality>, Vec<&'a Planned>);
+
 /// Endpoints by locality, in order of their addresses.
 pub fn assignment(cluster: &str, assignment: &Assignment) -> ClusterLoadAssignment {
-    let mut by_locality: BTreeMap<(String, String), (Option<&Locality>, Vec<&Planned>)> = BTreeMap::new();
+    let mut by_locality: BTreeMap<(String, String), Group<'_>> = BTreeMap::new();
     for endpoint in &assignment.endpoints {
         let locality = endpoint.locality.as_ref();
         let key = locality.map(|locality| (locality.zone.clone(), locality.sub_zone.clone())).unwrap_or_default();

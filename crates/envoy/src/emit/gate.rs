@@ -67,7 +67,7 @@ fn terminate(plan: &Plan, gate: &Gate, chain: &GateChain, terminated: &Terminate
 /// Envoy refuses a listener without chains: this one says who it is, and closes.
 fn greeting(text: &str) -> FilterChain {
     let response = DataSource { specifier: Some(Specifier::InlineString(text.to_owned())), ..DataSource::default() };
-    let config = any(&Config { response: Some(response), ..Config::default() });
+    let config = any(&Config { response: Some(response) });
     let filter = Filter {
         name: "envoy.filters.network.direct_response".to_owned(),
         config_type: Some(listener_filter::ConfigType::TypedConfig(config)),

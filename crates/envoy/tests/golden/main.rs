@@ -4,6 +4,8 @@
 //! too. Weights are compared in the setting that keeps Kuma's own numbers. Compared is the meaning: defaults that Envoy
 //! prints or not, the order of filter chains that Kuma itself does not keep, and content of secrets do not count.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod normal;
 mod scenario;
 

@@ -84,7 +84,7 @@ fn settle(r#type: Type, mut value: Value) -> Value {
         for locality in value["endpoints"].as_array_mut().into_iter().flatten() {
             let members = locality.as_object_mut().unwrap();
             members.retain(|key, inner| {
-                let nothing = *inner == Value::from(0) || inner.as_object().is_some_and(serde_json::Map::is_empty);
+                let nothing = *inner == 0 || inner.as_object().is_some_and(serde_json::Map::is_empty);
                 !(nothing && ["loadBalancingWeight", "locality"].contains(&key.as_str()))
             });
             for endpoint in members.get_mut("lbEndpoints").and_then(Value::as_array_mut).into_iter().flatten() {
