@@ -29,9 +29,9 @@ use tonic::{Code, Status};
 use membership::Misfit;
 use metrics::Reason;
 
-pub(crate) use metrics::Metrics;
 #[cfg(feature = "test-support")]
 pub use dial::{Connect, Stream};
+pub(crate) use metrics::Metrics;
 pub use settings::{Address, Federation, MigrateFrom, Token};
 
 /// The same trouble is told again after this long.

@@ -15,9 +15,9 @@ mod kds;
 pub mod simulated;
 
 pub use config::Config;
+pub use kds::{Address, Federation, MigrateFrom, Token};
 #[cfg(feature = "test-support")]
 pub use kds::{Connect, Stream};
-pub use kds::{Address, Federation, MigrateFrom, Token};
 
 /// Version of this program, apart from the version of Kuma that it shows to peers.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

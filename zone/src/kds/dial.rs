@@ -130,7 +130,11 @@ async fn transport(federation: &Federation) -> Result<Box<dyn Stream>> {
 /// Makes the connections of a simulation.
 #[cfg(feature = "test-support")]
 #[derive(Clone)]
-pub struct Connect(pub Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>);
+pub struct Connect(pub Arc<dyn Fn() -> Connecting + Send + Sync>);
+
+/// A connection that is being made.
+#[cfg(feature = "test-support")]
+pub type Connecting = BoxFuture<'static, io::Result<Box<dyn Stream>>>;
 
 #[cfg(feature = "test-support")]
 impl fmt::Debug for Connect {
