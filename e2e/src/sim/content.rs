@@ -15,6 +15,9 @@ pub(crate) const WRITE: &str = "sim/write";
 /// The mesh that is never deleted; all zones work in it.
 pub(crate) const MESH: &str = "default";
 
+/// Name of the Secret that some zones have made themselves before the global does: they refuse the global's.
+pub(crate) const TAKEN: &str = "taken";
+
 /// Kinds that users of the global write, in some mesh.
 pub(crate) const OF_GLOBAL: [Kind; 3] = [Kind::MeshTimeout, Kind::MeshRetry, Kind::Secret];
 /// Kinds that come about in a zone.
@@ -23,6 +26,11 @@ pub(crate) const OF_ZONE: [Kind; 4] = [Kind::Dataplane, Kind::ZoneIngress, Kind:
 /// Whether a kind of a zone reaches the other zones; policies of a universal zone do not (kds-wire 4.7).
 pub(crate) fn crosses_zones(kind: Kind) -> bool {
     matches!(kind, Kind::ZoneIngress | Kind::MeshService)
+}
+
+/// The Secret of that name.
+pub(crate) fn taken(author: Author) -> Id {
+    Id { author, kind: Kind::Secret, mesh: MESH.into(), name: TAKEN.into() }
 }
 
 /// The resource of one write.

@@ -15,15 +15,15 @@ use kuma_zone::{Connect, Federation, Stream};
 use model::{Key, Kind, Labels, Payload, Resource};
 use runtime::{Clock, Life, SimulatedClock};
 use store::simulated::Mount;
-use store::{ApplyError, Backend, Batch, Candidate, Settings, Store};
-use tokio::sync::mpsc;
+use store::{ApplyError, Backend, Batch, Candidate, Fence, Lease, Settings, Store};
+use tokio::sync::{mpsc, watch};
 
 use super::content;
 use super::network::Network;
 use super::oracle::{Author, Id};
 
 /// Where zones dial.
-const PORT: u16 = 5685;
+pub(crate) const PORT: u16 = 5685;
 /// Name and length of the lease that one of several replicas holds, as in the programs.
 const LEASE: (&str, Duration) = ("leader", Duration::from_secs(5));
 /// What a zone must have made before it follows a global: the authority of its instances.
@@ -37,6 +37,8 @@ pub(crate) struct Machine {
     pub mount: Mount,
     pub network: Network,
     pub running: Running,
+    /// Whether its users have a Secret of their own, by a name that the global gives too.
+    pub keeps_secret: bool,
     /// Names of the machines of the global.
     pub globals: Arc<[String]>,
 }
@@ -66,6 +68,8 @@ pub(crate) struct Running(Rc<RefCell<State>>);
 #[derive(Debug, Default)]
 struct State {
     live: BTreeMap<String, Live>,
+    /// What leaders proved themselves by, in order, of each control plane.
+    fences: BTreeMap<Author, Vec<Fence>>,
     answers: Vec<(u64, Answer)>,
 }
 
@@ -84,6 +88,14 @@ impl Running {
     /// Whether a machine is up.
     pub fn is_up(&self, machine: &str) -> bool {
         self.0.borrow().live.contains_key(machine)
+    }
+
+    /// What a leader that is deposed proved itself by.
+    pub fn deposed(&self, of: &Author) -> Option<Fence> {
+        let state = self.0.borrow();
+        let fences = state.fences.get(of)?;
+        let newest = fences.iter().map(|fence| fence.token).max()?;
+        fences.iter().find(|fence| fence.token < newest).cloned()
     }
 
     /// Forgets a machine that crashed.
@@ -124,6 +136,7 @@ impl Machine {
         };
         let life = Life::new(clock.clock(), runtime::drain::Limits::default());
         let candidate = store.stand(LEASE.0, &self.name, LEASE.1);
+        tokio::task::spawn_local(self.clone().note_leases(candidate.leading()));
         self.first_write(&store).await;
         match self.of.clone() {
             Author::Global => self.serve(&store, &candidate, &life).await?,
@@ -145,6 +158,19 @@ impl Machine {
         Ok(())
     }
 
+    /// Notes by what this machine proves that it leads, whenever it does.
+    async fn note_leases(self, mut leading: watch::Receiver<Option<Lease>>) {
+        loop {
+            let fence = leading.borrow_and_update().as_ref().map(|lease| lease.fence.clone());
+            if let Some(fence) = fence {
+                self.running.0.borrow_mut().fences.entry(self.of.clone()).or_default().push(fence);
+            }
+            if leading.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// What the programs make at their first start and this needs: who the global is, and that a zone is ready.
     async fn first_write(&self, store: &Store) {
         let id = |kind, name: &str| Id { author: self.of.clone(), kind, mesh: "".into(), name: name.into() };
@@ -157,7 +183,11 @@ impl Machine {
                 Resource::new(Key::global(Kind::GlobalSecret, FIRST_SECRET), Labels::default(), Payload::default())
             }
         };
-        while store.apply(Batch::new().put(resource.clone())).await.is_err() {
+        let mut batch = Batch::new().put(resource);
+        if self.keeps_secret {
+            batch = batch.put(content::resource(&content::taken(self.of.clone()), 0));
+        }
+        while store.apply(batch.clone()).await.is_err() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use kds_proto::kuma::mesh::v1alpha1::ZoneIngress;
 use model::{Kind, Resource, labels};
 
 use super::content::{self, WRITE};
@@ -153,7 +154,12 @@ impl Oracle {
     /// # Errors
     /// What must not be.
     pub fn look(&mut self, at: &Author, resources: &[Arc<Resource>]) -> Result<Vec<String>, String> {
-        let now: BTreeMap<Id, u64> = resources.iter().filter_map(|resource| identify(at, resource)).collect();
+        if let Some(resource) = resources.iter().find(|resource| !is_of_its_zone(resource)) {
+            return Err(format!("{at} holds {}, whose spec names another zone than its label", resource.meta.key));
+        }
+        let of_anybody = resources.iter().filter_map(|resource| identify(at, resource));
+        // What peers made may come and go.
+        let now: BTreeMap<Id, u64> = of_anybody.filter(|(id, _)| self.held.contains_key(&id.author)).collect();
         let Some(held) = self.held.get_mut(at) else { return Ok(Vec::new()) };
         let before = std::mem::replace(&mut held.now, now.clone());
         let mut changes = Vec::new();
@@ -233,6 +239,9 @@ impl Oracle {
     fn expected(&self, at: &Author) -> BTreeMap<Id, u64> {
         let reaches = |id: &Id| match (&id.author, at) {
             (author, at) if author == at => true,
+            // The name belongs to another there.
+            (Author::Global, Author::Zone(_)) if self.is_taken(at, id) => false,
+            (Author::Zone(_), _) if id.kind == Kind::Secret => false,
             (Author::Global, Author::Zone(_)) | (Author::Zone(_), Author::Global) => true,
             (author, _) => content::crosses_zones(id.kind) && !self.disabled.contains(author),
         };
@@ -240,10 +249,24 @@ impl Oracle {
         written.filter_map(|(id, written)| Some((id.clone(), written.now?))).collect()
     }
 
+    /// Whether a zone has made something itself that the global gives too.
+    fn is_taken(&self, at: &Author, id: &Id) -> bool {
+        let own = Id { author: at.clone(), ..id.clone() };
+        id.kind == Kind::Secret && self.written.get(&own).is_some_and(|written| written.now.is_some())
+    }
+
     /// How many resources there are in the eyes of their authors.
     pub fn count(&self) -> usize {
         self.written.values().filter(|written| written.now.is_some()).count()
     }
+}
+
+/// Whether a ZoneIngress is where its label says.
+fn is_of_its_zone(resource: &Resource) -> bool {
+    let (Kind::ZoneIngress, Some(zone)) = (resource.kind(), resource.meta.labels.get(labels::ZONE)) else {
+        return true;
+    };
+    resource.spec.message::<ZoneIngress>().is_ok_and(|ingress| ingress.zone == zone)
 }
 
 /// Which resource of whom this is, and which write of it; none of what the simulation did not write.
@@ -327,6 +350,41 @@ mod tests {
         assert!(oracle.look(&zone("a"), &[]).unwrap_err().contains("its own"));
         let (mut oracle, _) = self::oracle();
         assert!(oracle.look(&zone("a"), &own(7)).unwrap_err().contains("its own"));
+    }
+
+    #[test]
+    fn a_spec_may_not_name_another_zone() {
+        let (mut oracle, _) = oracle();
+        let of = Id { author: zone("a"), kind: Kind::ZoneIngress, mesh: "".into(), name: "i".into() };
+        let mut ingress = content::resource(&of, 1);
+        ingress.meta.labels = ingress.meta.labels.with(labels::ZONE, "peer");
+        let lie = oracle.look(&Author::Global, &[Arc::new(ingress)]).unwrap_err();
+        assert!(lie.contains("names another zone"), "{lie}");
+    }
+
+    #[test]
+    fn what_peers_make_is_theirs() {
+        let (mut oracle, _) = oracle();
+        let of_peer = content::resource(&id(zone("peer")), 9);
+        assert!(oracle.look(&Author::Global, &[Arc::new(of_peer)]).unwrap().is_empty());
+        let of_b = content::resource(&id(zone("b")), 9);
+        assert!(oracle.look(&Author::Global, &[Arc::new(of_b)]).unwrap_err().contains("nobody wrote"));
+    }
+
+    /// A Secret of the zone's own keeps out the global's.
+    #[test]
+    fn a_name_that_is_taken_is_no_difference() {
+        let mut oracle = Oracle::default();
+        let (own, given) = (content::taken(zone("a")), content::taken(Author::Global));
+        [Author::Global, zone("a")].into_iter().for_each(|author| oracle.watch(author));
+        for (id, number) in [(&own, 0), (&given, 1)] {
+            oracle.ask(id, number, true);
+            oracle.answer(number, true);
+        }
+        oracle.look(&zone("a"), &[Arc::new(content::resource(&own, 0))]).unwrap();
+        oracle.look(&Author::Global, &[Arc::new(content::resource(&given, 1))]).unwrap();
+        assert_eq!(oracle.difference(), None);
+        assert!(oracle.look(&zone("a"), &synced(&given, 1)).unwrap_err().contains("its own"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use fastrand::Rng;
-use kds_proto::kuma::system::v1alpha1::Zone;
+use kds_proto::kuma::system::v1alpha1::{Zone, ZoneInsight};
 use model::{Key, Kind, Labels, Payload, Resource};
 use runtime::ManualClock;
 use store::Batch;
@@ -17,6 +17,7 @@ use super::content::{self, MESH, OF_GLOBAL, OF_ZONE};
 use super::machine::{Answer, Machine, Order, Running, hand};
 use super::network::{Network, SILENCE};
 use super::oracle::{Author, Id, Oracle};
+use super::peer::{Known, Peer};
 use super::trace::Trace;
 
 /// Simulated time per step.
@@ -33,6 +34,8 @@ pub(crate) struct World {
     sim: turmoil::Sim<'static>,
     rng: Rng,
     machines: Vec<Machine>,
+    /// Peers that misbehave, and what they do.
+    peers: Vec<(String, Known)>,
     disks: BTreeMap<Author, Site>,
     network: Network,
     running: Running,
@@ -109,9 +112,14 @@ impl World {
                 Author::Zone(zone) if rng.u8(..8) == 0 => vec![format!("{zone}-a"), format!("{zone}-b")],
                 Author::Zone(zone) => vec![zone.to_string()],
             };
+            let keeps_secret = matches!(of, Author::Zone(_)) && rng.bool();
+            if keeps_secret {
+                oracle.ask(&content::taken(of.clone()), 0, true);
+            }
             for name in names {
                 let (network, running, globals) = (network.clone(), running.clone(), Arc::clone(&globals));
-                machines.push(Machine { name, of: of.clone(), mount: disk.mount(), network, running, globals });
+                let (of, mount) = (of.clone(), disk.mount());
+                machines.push(Machine { name, of, mount, network, running, keeps_secret, globals });
             }
             oracle.watch(of.clone());
             disks.insert(of, Site { disk, seen: 0 });
@@ -120,11 +128,28 @@ impl World {
             let machine = machine.clone();
             sim.host(machine.name.clone(), move || machine.clone().run());
         }
+        oracle.answer(0, true);
         let active = Duration::from_secs(rng.u64(10..=25));
+        let others: Arc<[String]> = (0..zones).map(|n| format!("zone-{n}")).collect();
+        let mut peers = Vec::new();
+        for n in 0..rng.usize(0..=2) {
+            let (name, known) = (format!("peer-{n}"), Known::default());
+            let peer = Peer {
+                name: name.clone(),
+                others: Arc::clone(&others),
+                globals: Arc::clone(&globals),
+                network: network.clone(),
+                until: active,
+                known: known.clone(),
+            };
+            sim.host(name.clone(), move || peer.clone().run());
+            peers.push((name, known));
+        }
         let mut world = Self {
             sim,
             rng,
             machines,
+            peers,
             disks,
             network,
             running,
@@ -156,6 +181,10 @@ impl World {
         }
         let mesh = Id { author: Author::Global, kind: Kind::Mesh, mesh: "".into(), name: MESH.into() };
         self.write(0, &mesh, true);
+        while !self.orders.is_empty() {
+            self.step()?;
+        }
+        self.write(0, &content::taken(Author::Global), true);
         while self.now() < self.active {
             self.users();
             self.misfortune()?;
@@ -163,9 +192,10 @@ impl World {
         }
         self.heal();
         let quiet = self.now();
-        while !self.orders.is_empty() || self.oracle.difference().is_some() {
+        while !self.orders.is_empty() || self.oracle.difference().or_else(|| self.unreported()).is_some() {
             if self.now() - quiet > PATIENCE {
-                let difference = self.oracle.difference().unwrap_or_else(|| "a write is not answered".to_owned());
+                let difference = self.oracle.difference().or_else(|| self.unreported());
+                let difference = difference.unwrap_or_else(|| "a write is not answered".to_owned());
                 return Err(format!("{PATIENCE:?} after the last fault, {difference}"));
             }
             self.step()?;
@@ -191,6 +221,11 @@ impl World {
         self.sim.step().map_err(|error| format!("a machine failed: {error}"))?;
         self.hand.advance(TICK);
         self.trace.at(self.sim.elapsed());
+        for (peer, known) in &self.peers {
+            for deed in known.deeds() {
+                self.trace.line(peer, deed);
+            }
+        }
         self.look()?;
         for (number, answer) in self.running.answers() {
             if self.orders.remove(&number).is_none() {
@@ -231,6 +266,22 @@ impl World {
         Ok(())
     }
 
+    /// A zone that refuses the global's Secret, and of whose refusal the global says nothing.
+    fn unreported(&self) -> Option<String> {
+        let resources = self.disks.get(&Author::Global)?.disk.resources();
+        let refuses = |zone: &str| {
+            let insight = resources.iter().find(|of| of.meta.key == Key::global(Kind::ZoneInsight, zone))?;
+            let insight = insight.spec.message::<ZoneInsight>().ok()?;
+            let status = |at: usize| insight.subscriptions.get(at)?.status.as_ref()?.stat.get(Kind::Secret.name());
+            (0..insight.subscriptions.len())
+                .any(|at| status(at).is_some_and(|of| of.responses_rejected > 0))
+                .then_some(())
+        };
+        let keeps = self.machines.iter().filter(|machine| machine.keeps_secret).map(|machine| machine.of.to_string());
+        let silent = keeps.into_iter().find(|zone| refuses(zone).is_none())?;
+        Some(format!("the global counts no refusal of {silent}, which has a Secret of that name"))
+    }
+
     /// What users do.
     fn users(&mut self) {
         if self.now() < self.next[0] {
@@ -240,6 +291,9 @@ impl World {
         let at = self.rng.usize(..self.machines.len());
         if !self.running.is_up(&self.machines[at].name) {
             return;
+        }
+        if self.rng.u8(..12) == 0 {
+            self.write_deposed(at);
         }
         match self.machines[at].of.clone() {
             Author::Global => match self.rng.u8(..20) {
@@ -299,6 +353,18 @@ impl World {
         self.oracle.ask(id, number, puts);
         self.trace.line(&machine, format_args!("user {what} {id} #{number}"));
         self.send(machine, number, batch);
+    }
+
+    /// Has a machine write what a leader before the present one would. Nobody is told of it: it must not be written.
+    fn write_deposed(&mut self, at: usize) {
+        let Machine { name, of, .. } = &self.machines[at];
+        let Some(fence) = self.running.deposed(of) else { return };
+        self.last_number += 1;
+        let id = Id { author: of.clone(), kind: Kind::MeshTimeout, mesh: MESH.into(), name: "deposed".into() };
+        let batch = Batch::new().put(content::resource(&id, self.last_number)).fenced(fence);
+        let (name, number) = (name.clone(), self.last_number);
+        self.trace.line(&name, format_args!("a deposed leader writes {id} #{number}"));
+        self.send(name, number, batch);
     }
 
     fn send(&mut self, machine: String, number: u64, batch: Batch) {
