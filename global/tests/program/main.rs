@@ -239,7 +239,9 @@ async fn diagnostics_tell_readiness_and_metrics() {
     let (api, diagnostics) = (running.api.http.unwrap(), running.diagnostics);
     end(running).await;
     for address in [api, diagnostics] {
-        assert!(TcpStream::connect(("127.0.0.1", address.port())).await.is_err());
+        // A port that is free may be another test's for a while.
+        let closed = || async move { TcpStream::connect(("127.0.0.1", address.port())).await.is_err() };
+        eventually("the port is closed", closed).await;
     }
 }
 
