@@ -7,16 +7,12 @@ fn sim(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sim")).args(arguments).output().unwrap()
 }
 
-/// Seed 5 is left out until it is mended: a zone whose replica of the global crashes goes over to one that lags behind,
-/// and takes what that one does not know yet for deleted. `sim --seed 5` shows it.
 #[test]
 fn fifty_seeds_end_in_agreement() {
-    for (seeds, count) in [("0..5", 5), ("6..51", 45)] {
-        let output = sim(&["--seeds", seeds]);
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-        assert!(text.starts_with(&format!("{count} seeds, ")), "{text}");
-    }
+    let output = sim(&["--seeds", "0..50"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.starts_with("50 seeds, "), "{text}");
 }
 
 #[test]

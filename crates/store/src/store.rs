@@ -118,6 +118,18 @@ impl Store {
         records.into_iter().map(|record| self.unseal(record)).collect()
     }
 
+    /// Returns once the snapshots hold all that was committed before the call, by whatever process. They follow by
+    /// themselves; this is for who must not take a lost signal for the truth.
+    ///
+    /// # Errors
+    /// The database fails; the snapshots stay as they are.
+    pub async fn catch_up(&self) -> Result<(), StorageError> {
+        for stream in Stream::ALL {
+            self.shared.catch_up(stream, None).await?;
+        }
+        Ok(())
+    }
+
     /// The store's metrics, to be registered.
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use discovery::kds::Moment;
 use discovery::kds::down::Down;
 use discovery::kds::node::{HASHES_NAMES, Introduction};
 use discovery::kds::rules::{self, Peer};
@@ -44,10 +45,22 @@ impl KdsSyncService for Door {
             metrics: self.metrics.clone(),
         };
         let (shared, mut moments, zone) = (Arc::clone(&self.down), self.moments.clone(), Arc::clone(&session.zone));
+        let store = self.store.clone();
         self.run(session, KIND, end, async move {
-            // A zone deletes what the first response lacks: as long as there is nothing at all, nothing is said.
-            if moments.wait_for(|moment| rules::down_kinds().any(|kind| moment.of(kind).count(kind) > 0)).await.is_err()
-            {
+            // A zone deletes what the first response lacks. So nothing is said while there is nothing at all, nor by an
+            // instance that lags behind what others have told the zone.
+            if let Err(error) = store.catch_up().await {
+                return Ending::Failed(format!("cannot tell what is new: {error}"));
+            }
+            let newest = Moment {
+                configuration: store.configuration().borrow().clone(),
+                insights: store.insights().borrow().clone(),
+            };
+            let complete = |moment: &Moment| {
+                let told = |kind: Kind| moment.of(kind).changed_at(kind) >= newest.of(kind).changed_at(kind);
+                rules::down_kinds().all(told) && rules::down_kinds().any(|kind| moment.of(kind).count(kind) > 0)
+            };
+            if moments.wait_for(complete).await.is_err() {
                 return Ending::Stopping;
             }
             let view = |node: &Node| {
