@@ -15,7 +15,15 @@ use tempfile::TempDir;
 use crate::ends::{Backends, NAMES, until_routed};
 
 /// Debian packages of the peers; they are taken apart, not installed.
-const DEBIAN: &[&str] = &["haproxy", "liblua5.3-0", "nginx", "nginx-core", "libnginx-mod-stream"];
+const DEBIAN: &[&str] = &[
+    "haproxy",
+    "libopentracing-c-wrapper0",
+    "libopentracing1",
+    "liblua5.3-0",
+    "nginx",
+    "nginx-core",
+    "libnginx-mod-stream",
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
