@@ -277,7 +277,7 @@ fn haproxy(plan: &Plan, listen: SocketAddr, folder: &Path) -> Result<()> {
     let map_file = folder.join("names.map");
     fs::write(&map_file, map)?;
     let head = format!(
-        "global\n  nbthread 2\n  maxconn 50000\n  tune.pipesize 1048576\ndefaults\n  mode tcp\n  option splice-auto\n  timeout client 1h\n  \
+        "global\n  nbthread 2\n  maxconn 7500\n  tune.pipesize 1048576\ndefaults\n  mode tcp\n  option splice-auto\n  timeout client 1h\n  \
          timeout server 1h\n  timeout connect 5s\nfrontend f\n  bind {listen}\n  tcp-request inspect-delay 15s\n  \
          tcp-request content accept if {{ req.ssl_hello_type 1 }}\n  use_backend %[req.ssl_sni,lower,map_str({})]\n",
         map_file.display()
