@@ -12,7 +12,6 @@ use http::header::CONTENT_TYPE;
 use identity::tls::{Files, ServerTls};
 use runtime::exit::listen;
 use runtime::serve::{Limits, serve};
-use runtime::tasks::{OnFailure, Task};
 use runtime::{Fatal, Life};
 use tonic::Status;
 
@@ -36,15 +35,7 @@ pub(crate) async fn start(
     let real = listener.local_addr().map_err(|error| Fatal::new("cannot tell the port of proxies").caused_by(error))?;
     let tls = ServerTls::load(files, &["h2", "http/1.1"])?;
     let config = Some(Arc::clone(tls.config()));
-    let task = Task { name: "refusing-certificate", owner: "refusing", on_failure: OnFailure::Stop };
-    let reload = life.reload().clone();
-    life.tasks().spawn(task, move || {
-        let followed = tls.clone().follow(reload.clone());
-        async move {
-            followed.await;
-            Ok(())
-        }
-    });
+    tls.keep_current("refusing-certificate", "refusing", life);
     let limits = Limits { connections: 1024, streams: 16, ..Limits::default() };
     tokio::spawn(serve(listener, config, router(metrics), limits, life.drain().listener()));
     Ok(real)

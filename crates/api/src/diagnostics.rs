@@ -37,7 +37,7 @@ impl Diagnostics {
         let config = tls.as_ref().map(|tls| tls.config().clone());
         let address = runtime::diagnostics::start(self.address, config, metrics, life).await?;
         if let Some(tls) = tls {
-            crate::servers::follow_certificate("diagnostics-certificate", tls, life);
+            tls.keep_current("diagnostics-certificate", "api", life);
         }
         Ok(address)
     }

@@ -6,7 +6,6 @@ use axum::{Extension, Router};
 use identity::tls::{Files, ServerTls};
 use runtime::exit::listen;
 use runtime::serve::{Limits, serve};
-use runtime::tasks::{OnFailure, Task};
 use runtime::{Fatal, Life};
 use tokio::net::TcpListener;
 
@@ -50,7 +49,7 @@ pub async fn start(listeners: Listeners, router: &Router, life: &Life) -> Result
         let router = router.clone().layer(Extension(Tls));
         let config = Some(tls.config().clone());
         tokio::spawn(serve(listener, config, router, Limits::default(), life.drain().listener()));
-        follow_certificate("api-certificate", tls, life);
+        tls.keep_current("api-certificate", "api", life);
     }
     Ok(servers)
 }
@@ -61,17 +60,4 @@ async fn bind(address: SocketAddr, which: &str) -> Result<TcpListener, Fatal> {
 
 fn local(listener: &TcpListener) -> Result<SocketAddr, Fatal> {
     listener.local_addr().map_err(|error| Fatal::new("cannot tell the port of the API server").caused_by(error))
-}
-
-/// Reads a certificate again whenever the life says that files changed.
-pub(crate) fn follow_certificate(name: &'static str, tls: ServerTls, life: &Life) {
-    let task = Task { name, owner: "api", on_failure: OnFailure::Stop };
-    let reload = life.reload().clone();
-    life.tasks().spawn(task, move || {
-        let followed = tls.clone().follow(reload.clone());
-        async move {
-            followed.await;
-            Ok(())
-        }
-    });
 }

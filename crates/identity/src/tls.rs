@@ -13,8 +13,9 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
-use runtime::Fatal;
 use runtime::life::Reload;
+use runtime::tasks::{OnFailure, Task};
+use runtime::{Fatal, Life};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -153,8 +154,21 @@ impl ServerTls {
         Ok(())
     }
 
+    /// Reloads in a task of this name and owner whenever the life says that files changed.
+    pub fn keep_current(self, name: &'static str, owner: &'static str, life: &Life) {
+        let task = Task { name, owner, on_failure: OnFailure::Stop };
+        let reload = life.reload().clone();
+        life.tasks().spawn(task, move || {
+            let followed = self.clone().follow(reload.clone());
+            async move {
+                followed.await;
+                Ok(())
+            }
+        });
+    }
+
     /// Reloads whenever somebody says so, until the program ends. Files that cannot be used are reported and left.
-    pub async fn follow(self, reload: Reload) {
+    async fn follow(self, reload: Reload) {
         let mut notices = reload.subscribe();
         while notices.changed().await.is_ok() {
             let file = self.files.certificate.display();

@@ -13,7 +13,6 @@ use kds_proto::kuma::mesh::v1alpha1::global_kds_service_server::{self as admin, 
 use kds_proto::kuma::mesh::v1alpha1::kds_sync_service_server::{self as sync, KdsSyncServiceServer};
 use runtime::exit::listen;
 use runtime::serve::{Limits, serve};
-use runtime::tasks::{OnFailure, Task};
 use runtime::{Fatal, Life};
 use tonic::Status;
 use tonic::codec::CompressionEncoding::Gzip;
@@ -49,15 +48,7 @@ pub(crate) async fn start(
     let tls = tls.map(|files| ServerTls::load(files, &["h2"])).transpose()?;
     let config = tls.as_ref().map(|tls| Arc::clone(tls.config()));
     if let Some(tls) = tls {
-        let task = Task { name: "kds-certificate", owner: "kds", on_failure: OnFailure::Stop };
-        let reload = life.reload().clone();
-        life.tasks().spawn(task, move || {
-            let followed = tls.clone().follow(reload.clone());
-            async move {
-                followed.await;
-                Ok(())
-            }
-        });
+        tls.keep_current("kds-certificate", "kds", life);
     }
     tokio::spawn(serve(listener, config, router(&door, max_message), limits(), life.drain().listener()));
     Ok(real)
