@@ -172,7 +172,7 @@ pub(crate) fn check_access(api: &Api, call: &Call, kind: Kind) -> Result<(), Pro
 }
 
 fn snapshot_of(api: &Api, kind: Kind) -> Arc<Snapshot> {
-    if kind.info().access == Access::ControlPlanes { api.insights() } else { api.configuration() }
+    api.store.snapshots_of(kind).borrow().clone()
 }
 
 fn of_mesh<'a>(

@@ -85,6 +85,11 @@ impl Store {
         self.shared.insights.subscribe()
     }
 
+    /// Snapshots of the stream that a kind belongs to.
+    pub fn snapshots_of(&self, kind: Kind) -> watch::Receiver<Arc<Snapshot>> {
+        self.shared.feed(Stream::of(kind)).subscribe()
+    }
+
     /// Makes all changes of a batch or none, and returns once the local snapshots hold them. A caller that stops
     /// waiting does not stop the batch.
     ///

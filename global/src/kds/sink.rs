@@ -5,8 +5,7 @@ use std::sync::Arc;
 use discovery::kds::receive::{Received, Taker, receive};
 use discovery::stream::{Sink, Verdict};
 use discovery::subscriber::Update;
-use model::kind::Access;
-use model::{Key, Kind, Snapshot};
+use model::{Key, Kind};
 use store::{ApplyError, Batch, Store, Write};
 
 use super::metrics::Metrics;
@@ -49,7 +48,8 @@ impl FromZone {
         let taker = Taker::Global { zone: &self.zone, hashes_names: self.hashes_names };
         let mut last = None;
         for _ in 0..TRIES {
-            let received = receive(taker, kind, update, &self.stored(kind));
+            let stored = self.store.snapshots_of(kind).borrow().clone();
+            let received = receive(taker, kind, update, &stored);
             let message = received.message();
             if let Some(message) = &message {
                 self.tell(kind, &received, message);
@@ -71,14 +71,6 @@ impl FromZone {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         Err(last.map_or_else(String::new, |error| error.to_string()))
-    }
-
-    fn stored(&self, kind: Kind) -> Arc<Snapshot> {
-        if kind.info().access == Access::ControlPlanes {
-            self.store.insights().borrow().clone()
-        } else {
-            self.store.configuration().borrow().clone()
-        }
     }
 
     /// Everything of a zone goes when its Zone goes.

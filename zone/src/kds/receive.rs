@@ -9,7 +9,7 @@ use discovery::kds::wire;
 use discovery::stream::{Sink, Verdict};
 use discovery::subscriber::Update;
 use model::{Key, Kind, Resource, Snapshot, labels};
-use store::{ApplyError, Batch, Fence, Stream, Write};
+use store::{ApplyError, Batch, Fence, Write};
 use tokio::sync::watch;
 
 use super::Zone;
@@ -91,10 +91,7 @@ impl Receiver<'_> {
     /// Writes an update in one transaction, however often others get in between.
     async fn stored(&self, kind: Kind, update: &Update, identity: Option<Option<Membership>>) -> Result<Received> {
         let store = &self.zone.store;
-        let mut snapshots = match Stream::of(kind) {
-            Stream::Configuration => store.configuration(),
-            Stream::Insights => store.insights(),
-        };
+        let mut snapshots = store.snapshots_of(kind);
         let mut conflict = None;
         for _ in 0..TRIES {
             let stored = snapshots.borrow_and_update().clone();
