@@ -7,12 +7,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use discovery::kds::down::Shared;
+use discovery::kds::down::{Shared, matters};
 use discovery::kds::node::TELLS_HEALTH;
 use discovery::kds::{Moment, follow};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use model::Kind;
 use runtime::drain::{Drain, Guard};
 use runtime::tasks::{Backoff, OnFailure, Task};
 use runtime::{Clock, Fatal, Life};
@@ -93,11 +92,7 @@ impl Kds {
             health_interval: settings.health_interval,
             instance: settings.instance.clone(),
         };
-        let moment = Moment {
-            configuration: store.configuration().borrow().clone(),
-            insights: store.insights().borrow().clone(),
-        };
-        let (told, moments) = watch::channel(moment);
+        let (told, moments) = watch::channel(Moment::latest(&store.configuration(), &store.insights()));
         let door = Door {
             down: Shared::new(settings.skip_prefixes.clone()),
             moments,
@@ -145,7 +140,7 @@ impl Kds {
             "moments",
             Box::new(move || {
                 let (configuration, insights, told) = (of.configuration(), of.insights(), Arc::clone(&told));
-                done(async move { follow(configuration, insights, &told, is_told).await })
+                done(async move { follow(configuration, insights, &told, matters).await })
             }),
         );
         let (kept, of) = (store.clone(), insights.clone());
@@ -183,11 +178,6 @@ impl Kds {
         let Settings { address, tls, max_message, .. } = self.settings;
         Ok((server::start(address, tls, max_message, self.door, life).await?, insights))
     }
-}
-
-/// Kinds whose change matters to zones: what is sent, and whether zones are enabled.
-fn is_told(kind: Kind) -> bool {
-    kind == Kind::Zone || kind.info().sync.global_to_zone()
 }
 
 type Work = Box<dyn FnMut() -> BoxFuture<'static, anyhow::Result<()>> + Send>;

@@ -52,10 +52,7 @@ impl KdsSyncService for Door {
             if let Err(error) = store.catch_up().await {
                 return Ending::Failed(format!("cannot tell what is new: {error}"));
             }
-            let newest = Moment {
-                configuration: store.configuration().borrow().clone(),
-                insights: store.insights().borrow().clone(),
-            };
+            let newest = Moment::latest(&store.configuration(), &store.insights());
             let complete = |moment: &Moment| {
                 let told = |kind: Kind| moment.of(kind).changed_at(kind) >= newest.of(kind).changed_at(kind);
                 rules::down_kinds().all(told) && rules::down_kinds().any(|kind| moment.of(kind).count(kind) > 0)

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use discovery::kds::node::ON_CALLS;
 use futures::future::BoxFuture;
 use http::header::{AUTHORIZATION, HeaderName, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri};
@@ -35,9 +36,6 @@ const DIAL: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(20);
 /// From a ping to the end of a connection that does not answer.
 const PONG: Duration = Duration::from_secs(10);
-
-/// What `features` of the metadata says, an entry each: a global of Kuma knows no list (kds-wire 2.1).
-const FEATURES: [&str; 2] = ["zone-ping-health", "hash-suffix"];
 
 /// A connection on which calls are made. It ends when `ended` does; nothing moves unless that is polled.
 pub(crate) struct Connection {
@@ -196,7 +194,7 @@ fn metadata(zone: &str, token: Option<&str>) -> Result<HeaderMap> {
     let mut add = |name: &'static str, value: HeaderValue| metadata.append(HeaderName::from_static(name), value);
     add("client-id", text(zone)?);
     add("kds-version", HeaderValue::from_static("v3"));
-    for feature in FEATURES {
+    for feature in ON_CALLS {
         add("features", HeaderValue::from_static(feature));
     }
     add("version", HeaderValue::from_static(api::VERSION));

@@ -148,8 +148,7 @@ impl Session<'_> {
             client.zone_to_global_sync(ReceiverStream::new(sent)).await
         });
         let (configuration, insights) = (zone.store.configuration(), zone.store.insights());
-        let first = Moment { configuration: configuration.borrow().clone(), insights: insights.borrow().clone() };
-        let (moments, told) = watch::channel(first);
+        let (moments, told) = watch::channel(Moment::latest(&configuration, &insights));
         let view = Up::new(&zone.name, zone.federation.skip_prefixes.clone());
         let observer = Watcher { account: self.account, zone };
         tokio::select! {

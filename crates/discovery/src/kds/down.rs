@@ -286,6 +286,11 @@ impl Down {
     }
 }
 
+/// Whether a change of this kind may be news to a zone: what is sent, and whether zones are enabled.
+pub fn matters(kind: Kind) -> bool {
+    kind == Kind::Zone || kind.info().sync.global_to_zone()
+}
+
 impl View for Down {
     type Moment = Moment;
 

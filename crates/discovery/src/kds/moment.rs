@@ -16,6 +16,11 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// What a store shows now.
+    pub fn latest(configuration: &watch::Receiver<Arc<Snapshot>>, insights: &watch::Receiver<Arc<Snapshot>>) -> Self {
+        Self { configuration: configuration.borrow().clone(), insights: insights.borrow().clone() }
+    }
+
     /// The snapshot that holds a kind.
     pub fn of(&self, kind: Kind) -> &Arc<Snapshot> {
         if kind.info().access == Access::ControlPlanes { &self.insights } else { &self.configuration }

@@ -23,6 +23,8 @@ const OURS: [&str; 5] = ["zone-token", HASH_SUFFIX, HG_MZ_SELECTOR, PRODUCER_POL
 pub const TELLS_HEALTH: &str = "zone-ping-health";
 /// Feature in the metadata of a zone's calls: its names need no prefix.
 pub const HASHES_NAMES: &str = HASH_SUFFIX;
+/// What the metadata of our calls says under `features`, an entry each: a global of Kuma knows no list (kds-wire 2.1).
+pub const ON_CALLS: [&str; 2] = [TELLS_HEALTH, HASHES_NAMES];
 
 /// What a peer can do, by its node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
