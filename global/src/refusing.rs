@@ -54,13 +54,16 @@ fn answer(request: &Request) -> Response {
     let peer =
         request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| tracing::field::display(peer));
     tracing::warn!(peer, path, "a proxy dials this global instead of its zone's control plane and is turned away");
-    let is_grpc =
-        request.headers().get(CONTENT_TYPE).is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"));
-    if is_grpc { grpc(path).into_http::<axum::body::Body>().into_response() } else { http(path) }
+    if speaks_grpc(request) { grpc().into_http::<axum::body::Body>().into_response() } else { http(path) }
+}
+
+/// Whether a request wants an answer in gRPC.
+pub(crate) fn speaks_grpc(request: &Request) -> bool {
+    request.headers().get(CONTENT_TYPE).is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// For what speaks gRPC: `FAILED_PRECONDITION`.
-pub(crate) fn grpc(_path: &str) -> Status {
+pub(crate) fn grpc() -> Status {
     Status::failed_precondition(WRONG_DOOR)
 }
 

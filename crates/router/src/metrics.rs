@@ -41,7 +41,7 @@ impl Collector for Metrics {
         let (mut routes, mut listeners) = (Vec::new(), Vec::new());
         self.0.each(|name, server, table| {
             listeners.push((name.to_owned(), Arc::clone(server.shared()), table.len()));
-            routes.extend(table.clusters().map(|route| (name.to_owned(), route)));
+            routes.extend(table.routes().into_iter().map(|route| (name.to_owned(), route)));
         });
         for (metric, help, unit, count) in ROUTE_COUNTS {
             let counter = ConstCounter::new(0_u64);

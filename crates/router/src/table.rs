@@ -100,11 +100,11 @@ impl Table {
     }
 
     /// Every route once, by its cluster's name.
-    pub fn clusters(&self) -> impl Iterator<Item = Arc<Route>> {
+    pub fn routes(&self) -> Vec<Arc<Route>> {
         let mut routes: Vec<&Arc<Route>> = self.routes.values().collect();
         routes.sort_by_key(|route| (route.cluster.name(), Arc::as_ptr(route)));
         routes.dedup_by_key(|route| Arc::as_ptr(route));
-        routes.into_iter().cloned().collect::<Vec<_>>().into_iter()
+        routes.into_iter().cloned().collect()
     }
 
     /// How many names there are.

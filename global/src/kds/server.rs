@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
 use identity::tls::ServerTls;
 use kds_proto::envoy::service::discovery::v3::aggregated_discovery_service_server as ads;
 use kds_proto::kuma::mesh::v1alpha1::global_kds_service_server::{self as admin, GlobalKdsServiceServer};
@@ -88,16 +87,14 @@ pub(super) fn router(door: &Door, max_message: usize) -> Router {
 /// Nobody's call. A proxy that came to the wrong door is told the right one.
 fn unknown(request: &Request) -> Response {
     let path = request.uri().path();
-    let is_grpc =
-        request.headers().get(CONTENT_TYPE).is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"));
-    if !is_grpc {
+    if !refusing::speaks_grpc(request) {
         return refusing::http(path);
     }
     let (service, method) = path.trim_start_matches('/').rsplit_once('/').unwrap_or_default();
     let status = if METHODS.iter().any(|(known, _)| *known == service) {
         Status::unimplemented(format!("unknown method {method} for service {service}"))
     } else if service == ads::SERVICE_NAME {
-        refusing::grpc(path)
+        refusing::grpc()
     } else {
         Status::unimplemented(format!("unknown service {service}"))
     };
@@ -107,6 +104,8 @@ fn unknown(request: &Request) -> Response {
 #[cfg(test)]
 mod tests {
     use http::StatusCode;
+
+    use http::header::CONTENT_TYPE;
 
     use super::*;
 

@@ -151,7 +151,7 @@ fn measure(order: &[Kind], backends: &Backends, args: &Args, results: &mut Resul
             let plan = Plan::many(backends, ROUTES);
             let files = peers::Files::write(*kind, &plan)?;
             let began = Instant::now();
-            let peer = Peer::run(*kind, &plan, files)?;
+            let peer = Peer::run(*kind, files)?;
             ends::until_routed(peer.address, &plan.last_name())?;
             add("10,000 routes: start → routed", &peer, began.elapsed().as_secs_f64());
             add("10,000 routes: memory", &peer, peer.memory()? as f64 / f64::from(1 << 20));

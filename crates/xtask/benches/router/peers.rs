@@ -105,13 +105,13 @@ pub struct Peer {
 impl Peer {
     /// Starts it and waits until it routes.
     pub fn start(kind: Kind, plan: &Plan) -> Result<Self> {
-        let peer = Self::run(kind, plan, Files::write(kind, plan)?)?;
+        let peer = Self::run(kind, Files::write(kind, plan)?)?;
         until_routed(peer.address, &plan.last_name()).with_context(|| format!("{} does not route", kind.name()))?;
         Ok(peer)
     }
 
     /// Starts it.
-    pub fn run(kind: Kind, _plan: &Plan, files: Files) -> Result<Self> {
+    pub fn run(kind: Kind, files: Files) -> Result<Self> {
         let (folder, peers) = (files.folder.path(), folder());
         let mut command = match kind {
             Kind::Router => {
