@@ -5,6 +5,7 @@
 //! equal messages have equal bytes, which is what resource versions are made of.
 
 mod any;
+pub mod bootstrap;
 pub mod json;
 mod secrecy;
 
