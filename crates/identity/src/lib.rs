@@ -1,7 +1,8 @@
 //! Who is who: callers of the API and what they may do, tokens and the keys that sign them, TLS certificates, certificate
-//! authorities.
+//! authorities, and how a proxy introduces itself.
 
 pub mod access;
+pub mod bootstrap;
 pub mod ca;
 pub mod caller;
 mod configured;

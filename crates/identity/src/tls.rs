@@ -226,9 +226,12 @@ fn certified_key(files: &Files, provider: &CryptoProvider) -> Result<CertifiedKe
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Fatal> {
-    let pem = read(file, "TLS certificate")?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let what = format!("no certificate in \"{}\"", file.display());
+    certificates_of(&read(file, "TLS certificate")?, &format!("\"{}\"", file.display()))
+}
+
+fn certificates_of(pem: &[u8], called: &str) -> Result<Vec<CertificateDer<'static>>, Fatal> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let what = format!("no certificate in {called}");
     match chain {
         Ok(chain) if chain.is_empty() => Err(Fatal::new(what)),
         Ok(chain) => Ok(chain),

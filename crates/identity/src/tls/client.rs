@@ -13,7 +13,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootC
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use super::certificates;
+use super::{certificates, certificates_of};
 
 /// Whom a client trusts.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,8 @@ pub enum Trust<'a> {
     System,
     /// The authorities, or the very certificates, in a PEM file.
     File(&'a Path),
+    /// The same, PEM, and what it is called in messages.
+    Pem(&'a [u8], &'a str),
     /// Anybody: the connection is encrypted, its other end unknown.
     Anybody,
 }
@@ -34,12 +36,8 @@ pub fn config(trust: Trust<'_>, alpn: &[&str]) -> Result<ClientConfig, Fatal> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
         Trust::System => chained(system_roots()?, &provider)?,
-        Trust::File(file) => {
-            let trusted = certificates(file)?;
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(trusted.iter().cloned());
-            Arc::new(Named { chained: chained(roots, &provider)?, trusted })
-        }
+        Trust::File(file) => named(certificates(file)?, &provider)?,
+        Trust::Pem(pem, called) => named(certificates_of(pem, called)?, &provider)?,
         Trust::Anybody => Arc::new(Blind(Arc::clone(&provider))),
     };
     let builder = ClientConfig::builder_with_provider(provider)
@@ -48,6 +46,15 @@ pub fn config(trust: Trust<'_>, alpn: &[&str]) -> Result<ClientConfig, Fatal> {
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     Ok(config)
+}
+
+fn named(
+    trusted: Vec<CertificateDer<'static>>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, Fatal> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(trusted.iter().cloned());
+    Ok(Arc::new(Named { chained: chained(roots, provider)?, trusted }))
 }
 
 fn chained(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, Fatal> {
