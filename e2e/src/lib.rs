@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests, their helpers included")]
 
+mod envoys;
 mod http;
 mod network;
 mod node;
@@ -19,6 +20,7 @@ pub mod sim;
 mod wait;
 mod world;
 
+pub use envoys::envoy;
 pub use http::Answer;
 pub use network::Cut;
 pub use node::{Node, Told};

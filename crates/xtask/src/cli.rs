@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{bench, codegen, demo, fuzz, recordings, sim, test, tidy, workspace};
+use crate::{bench, codegen, demo, envoys, fuzz, recordings, sim, test, tidy, workspace};
 
 /// The workspace's own commands.
 #[derive(Parser)]
@@ -29,6 +29,8 @@ enum Command {
     Codegen,
     /// Measure: `cargo xtask bench <name>`; without a name, list what can be measured.
     Bench(bench::Args),
+    /// Fetch the Envoys that tests run, into the target folder.
+    Envoys,
     /// Start a whole mesh on this machine.
     Demo,
     /// Import what tests replay of the real system's recordings.
@@ -54,6 +56,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Sim(args) => sim::run(&args),
         Command::Codegen => codegen::write(&workspace::root()),
         Command::Bench(args) => bench::run(&args),
+        Command::Envoys => envoys::set_up(),
         Command::Demo => demo::run(),
         Command::Recordings(args) => recordings::run(&args),
     }

@@ -4,6 +4,7 @@ mod bench;
 mod cli;
 mod codegen;
 mod demo;
+mod envoys;
 mod fuzz;
 mod recordings;
 mod sim;

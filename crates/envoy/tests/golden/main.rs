@@ -14,6 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use scenario::Scenario;
 use serde::Deserialize;
 
+/// Where the recordings are.
+const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorded");
+
 /// What is known to differ: scenarios, proxies and resources by name; `*` at either end of a name stands for anything.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

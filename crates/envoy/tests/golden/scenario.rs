@@ -33,7 +33,7 @@ static ALL: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
 });
 
 fn lines(name: &str) -> Vec<Value> {
-    let path = format!("{}/tests/recorded/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/{name}.jsonl", crate::RECORDED);
     fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -116,27 +116,27 @@ impl Scenario {
         }
     }
 
-    fn configuration(&self, name: &str) -> Configuration {
+    /// What a proxy gets, with a certificate and a key that stand for all.
+    pub fn configuration(&self, name: &str, weights: Weights, pair: &KeyPair) -> Configuration {
         let resource = self.resource(name).unwrap();
-        let pem = || Bytes::from_static(b"pem");
-        let pair = || KeyPair { certificate: pem(), key: pem() };
         let secrets = Secrets {
-            identities: vec![("default".to_owned(), pair())],
-            mesh_cas: vec![("default".to_owned(), pem())],
-            admin: pair(),
-            admin_ca: pem(),
+            identities: vec![("default".to_owned(), pair.clone())],
+            mesh_cas: vec![("default".to_owned(), pair.certificate.clone())],
+            admin: pair.clone(),
+            admin_ca: pair.certificate.clone(),
         };
         let content = (resource.kind().info().codec.to_json)(resource.spec.bytes()).unwrap();
         let admin = content["networking"]["admin"]["port"].as_u64().unwrap_or(0);
         let node = self.node(name, u32::try_from(admin).unwrap());
-        let settings = Settings { weights: Weights::Kuma, ..Settings::new(&self.zone) };
+        let settings = Settings { weights, ..Settings::new(&self.zone) };
         let input = Input { snapshot: &self.snapshot, settings: &settings, resource, node: &node, secrets: &secrets };
         envoy::configuration(input).unwrap()
     }
 
     /// What differs, by resource.
     pub fn differences(&self, proxy: &str) -> Vec<(String, String)> {
-        let configuration = self.configuration(proxy);
+        let pem = || Bytes::from_static(b"pem");
+        let configuration = self.configuration(proxy, Weights::Kuma, &KeyPair { certificate: pem(), key: pem() });
         let served = self.served.get(proxy).and_then(Value::as_object);
         let lists = [
             ("listeners", Type::Listener),

