@@ -2,6 +2,7 @@
 //! running server (api-and-kumactl 5.1).
 
 pub mod client;
+mod shown;
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -24,6 +25,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use crate::signing_key::{SigningKey, to_pem};
+
+pub use shown::Shown;
 
 /// Largest PEM file, in bytes.
 const MAX_FILE_SIZE: u64 = 1 << 20;
@@ -142,6 +145,20 @@ impl ServerTls {
     /// The configuration, for good: a new certificate shows in it.
     pub fn config(&self) -> &Arc<ServerConfig> {
         &self.config
+    }
+
+    /// What the certificate of new connections says.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn shown(&self) -> Result<Shown, String> {
+        let key = self.certificate.0.load();
+        key.cert.first().map_or_else(|| Err("there is none".to_owned()), |certificate| Shown::parse(certificate))
+    }
+
+    /// The chain of new connections, PEM.
+    pub fn shown_pem(&self) -> String {
+        shown::chain_pem(&self.certificate.0.load().cert)
     }
 
     /// Reads certificate and key again; new connections get them.
