@@ -3,6 +3,7 @@
 //! The recordings lie outside the project; a test reads only what is committed here. An import is a pure function
 //! of the recordings, so a test can say whether what is committed is current (`RECORDINGS_DIR`).
 
+mod bootstrap;
 mod config;
 mod envoy;
 mod kds;
@@ -88,6 +89,7 @@ fn imports(from: &Path) -> Result<Vec<Import>> {
     let mut imports = rest::imports(&from.join("rest"))?;
     imports.extend(kds::imports(&from.join("kds"))?);
     imports.extend(kumactl::imports(&from.join("kumactl"))?);
+    imports.extend(bootstrap::imports(&from.join("envoy"))?);
     imports.extend(config::imports(from)?);
     imports.extend(envoy::imports(&from.join("envoy"))?);
     imports.extend(tokens::imports(&from.join("rest"))?);
