@@ -69,6 +69,7 @@ impl program::Running for Running {
             http = self.api.http.map(tracing::field::display),
             https = self.api.https.map(tracing::field::display),
             diagnostics = %self.diagnostics,
+            proxies = %self.proxies,
             "kuma-zone is up"
         );
     }

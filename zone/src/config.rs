@@ -14,6 +14,7 @@ use runtime::{Clock, Fatal, Life, drain, exit};
 use crate::VERSION;
 use crate::defaults::Wanted;
 use crate::kds::Federation;
+use crate::xds;
 
 /// Settings of a zone's control plane.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Config {
     pub(crate) zone: Wanted,
     /// The global that it follows, if any.
     pub federation: Option<Federation>,
+    /// The server that proxies dial.
+    pub(crate) xds: xds::Settings,
     /// Rest between two writes of insights.
     pub insights_pause: Duration,
     /// Pauses between tries of what fails.
@@ -68,6 +71,7 @@ impl Config {
             api: api::Settings::configured(effective, Mode::Zone(zone), instance)?,
             defaults: switches,
             federation,
+            xds: xds::Settings::configured(effective)?,
             listeners,
             diagnostics: Diagnostics::configured(effective)?,
             insights_pause: length("metrics.mesh.minResyncInterval"),

@@ -2,17 +2,23 @@
 //!
 //! [`run`] is the table of contents. A test starts the whole program with it, on port 0.
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 
 use api::{ControlPlane, Foundation};
 use runtime::{Exit, Fatal};
 
+mod bootstrap;
 pub mod cli;
 mod config;
 mod defaults;
+#[cfg(test)]
+mod documented;
 mod kds;
+mod proxies;
 #[cfg(feature = "test-support")]
 pub mod simulated;
+mod xds;
 
 pub use config::Config;
 pub use kds::{Address, Federation, MigrateFrom, Token};
@@ -25,6 +31,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A running control plane of a zone.
 #[derive(Debug)]
 pub struct Running {
+    /// Where proxies dial.
+    pub proxies: SocketAddr,
     control_plane: ControlPlane,
 }
 
@@ -63,7 +71,11 @@ pub async fn run(config: Config) -> Result<Running, Fatal> {
         None => foundation.keep_insights(config.insights_pause, config.backoff),
     }
 
-    Ok(Running { control_plane: foundation.serve(config.api, config.listeners).await? })
+    let counts = xds::Metrics::default();
+    metrics.register(|registry| counts.register(registry));
+    let proxies = xds::start(config.xds, store, &counts, life).await?;
+
+    Ok(Running { proxies, control_plane: foundation.serve(config.api, config.listeners).await? })
 }
 
 impl Running {

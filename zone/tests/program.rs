@@ -19,7 +19,7 @@ const FEDERATED: &str = "multizone.zone.globalAddress=grpcs://global.example:568
 const INGRESS: &str = "/zone-ingresses/in";
 
 async fn start(folder: &Path, sets: &[&str]) -> Running {
-    let ports = ["apiServer.http.port=0", "apiServer.https.port=0", "diagnostics.serverPort=0"];
+    let ports = ["apiServer.http.port=0", "apiServer.https.port=0", "diagnostics.serverPort=0", "dpServer.port=0"];
     let sets = ports.iter().chain(&["multizone.zone.name=east"]).chain(sets);
     let mut effective = sets.fold(Loader::new(Role::Zone), |loader, set| loader.set(set)).load().unwrap().effective;
     effective.fill_in(&Host { home: Some(folder.to_owned()), address: None });

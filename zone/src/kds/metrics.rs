@@ -129,30 +129,3 @@ impl Metrics {
         self.sent.get_or_create(&Which { kind: kind.to_owned(), result }).inc();
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    /// docs/metrics.md tells of every metric. `UPDATE_DOCS=1 cargo test -p kuma-zone metrics` writes them anew.
-    #[test]
-    fn all_metrics_are_documented() {
-        let (registry, metrics) = (runtime::Metrics::default(), Metrics::default());
-        registry.register(|registry| metrics.register(registry));
-        // What has labels is told of once it was counted.
-        metrics.updated("Mesh", 1, &Clock::system());
-        metrics.told("Dataplane", "sent");
-        let table = registry.markdown().unwrap();
-        let heading = "\n## What a zone tells of its global\n\n";
-        let text = format!("{heading}A test of `kuma-zone` checks that this is current.\n\n{table}");
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
-        let mut others = std::fs::read_to_string(&file).unwrap_or_default();
-        let documented = others.split_off(others.find(heading).unwrap_or(others.len()));
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(&file, format!("{others}{text}")).unwrap();
-        }
-        assert_eq!(documented, text, "docs/metrics.md is not current: UPDATE_DOCS=1 cargo test -p kuma-zone metrics");
-    }
-}

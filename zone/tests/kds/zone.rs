@@ -34,7 +34,7 @@ pub async fn start_as(name: &str, folder: &Path, global: &Global, sets: &[&str])
 
 /// Starts zone `east`, if nothing keeps it from that.
 pub async fn try_start(folder: &Path, sets: &[&str]) -> Result<Running, Fatal> {
-    let ports = ["apiServer.http.port=0", "apiServer.https.port=0", "diagnostics.serverPort=0"];
+    let ports = ["apiServer.http.port=0", "apiServer.https.port=0", "diagnostics.serverPort=0", "dpServer.port=0"];
     let sets = ports.iter().chain(&["multizone.zone.name=east"]).chain(sets);
     let mut effective = sets.fold(Loader::new(Role::Zone), |loader, set| loader.set(set)).load().unwrap().effective;
     effective.fill_in(&Host { home: Some(folder.to_owned()), address: None });

@@ -1,0 +1,45 @@
+//! Whether the documentation tells of every metric.
+
+use std::path::Path;
+
+use http::StatusCode;
+use prometheus_client::registry::Registry;
+use runtime::Clock;
+
+use crate::{kds, xds};
+
+const BEGINS: &str = "\n## What a zone tells of its ";
+
+/// docs/metrics.md tells of every metric. `UPDATE_DOCS=1 cargo test -p kuma-zone documented` writes them anew.
+#[test]
+fn all_metrics_are_documented() {
+    let text = section("global", of_global) + &section("proxies", of_proxies);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+    let mut others = std::fs::read_to_string(&file).unwrap_or_default();
+    let documented = others.split_off(others.find(BEGINS).unwrap_or(others.len()));
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&file, format!("{others}{text}")).unwrap();
+    }
+    assert_eq!(documented, text, "docs/metrics.md is not current: UPDATE_DOCS=1 cargo test -p kuma-zone documented");
+}
+
+fn section(whose: &str, register: fn(&mut Registry)) -> String {
+    let registry = runtime::Metrics::default();
+    registry.register(register);
+    let table = registry.markdown().unwrap();
+    format!("{BEGINS}{whose}\n\nA test of `kuma-zone` checks that this is current.\n\n{table}")
+}
+
+fn of_global(registry: &mut Registry) {
+    let metrics = kds::Metrics::default();
+    metrics.register(registry);
+    // What has labels is told of once it was counted.
+    metrics.updated("Mesh", 1, &Clock::system());
+    metrics.told("Dataplane", "sent");
+}
+
+fn of_proxies(registry: &mut Registry) {
+    let metrics = xds::Metrics::default();
+    metrics.register(registry);
+    metrics.bootstrapped(StatusCode::OK);
+}
