@@ -9,14 +9,21 @@ use serde_json::ser::{PrettyFormatter, Serializer};
 
 /// A JSON answer.
 pub fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response {
-    let mut text = Vec::with_capacity(256);
-    let written = value.serialize(&mut Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b" ")));
-    if let Err(error) = written {
+    try_json(status, value).unwrap_or_else(|error| {
         tracing::error!(%error, "an answer has no JSON form");
-        return plain(StatusCode::INTERNAL_SERVER_ERROR, "500: Internal Server Error");
-    }
+        plain(StatusCode::INTERNAL_SERVER_ERROR, "500: Internal Server Error")
+    })
+}
+
+/// A JSON answer with something that may have no JSON form.
+///
+/// # Errors
+/// It has none.
+pub fn try_json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> serde_json::Result<Response> {
+    let mut text = Vec::with_capacity(1024);
+    value.serialize(&mut Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b" ")))?;
     text.push(b'\n');
-    with_type(status, "application/json", text)
+    Ok(with_type(status, "application/json", text))
 }
 
 /// A plain text answer of the router itself: unknown path, wrong method, wrong content type.

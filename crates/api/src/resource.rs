@@ -6,8 +6,9 @@ use axum::response::Response;
 use http::StatusCode;
 use model::kind::{Access, Scope};
 use model::kri::Kri;
+use model::rest_form::{self, Shown};
 use model::spec::SpecError;
-use model::{Key, Kind, Resource, Snapshot, rest_form};
+use model::{Key, Kind, Resource, Snapshot};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -20,9 +21,9 @@ use crate::{Api, kubernetes, overview, precondition, reply, service_insight};
 const RETRIEVE_ONE: &str = "Could not retrieve a resource";
 
 #[derive(Serialize)]
-struct List {
+struct List<T> {
     total: usize,
-    items: Vec<Value>,
+    items: Vec<T>,
     next: Option<String>,
 }
 
@@ -37,7 +38,9 @@ pub(crate) fn list(api: &Api, call: &Call, kind: Kind) -> Result<Response, Probl
     let filter = Filter::from_query(&call.query, kind, &call.route.template)?;
     let snapshot = snapshot_of(api, kind);
     let paged = cut(page, &filter, &snapshot, kind, mesh);
-    Ok(paged_reply(call, paged, |resource| print(resource)))
+    let printed = reply::try_json(StatusCode::OK, &list_of(call, &paged, |resource| Shown(resource)));
+    // One by one, so that what does not print spoils nothing else.
+    Ok(printed.unwrap_or_else(|_| paged_reply(call, &paged, |resource| print(resource))))
 }
 
 /// `GET` of a collection of overviews.
@@ -47,7 +50,7 @@ pub(crate) fn list_overviews(api: &Api, call: &Call, kind: Kind) -> Result<Respo
     let filter = Filter::from_query(&call.query, kind, &call.route.template)?;
     let (configuration, insights) = (api.configuration(), api.insights());
     let paged = cut(page, &filter, &configuration, kind, mesh);
-    Ok(paged_reply(call, paged, |resource| overview::of(resource, &insights, Some(&filter))))
+    Ok(paged_reply(call, &paged, |resource| overview::of(resource, &insights, Some(&filter))))
 }
 
 /// `GET` of one resource.
@@ -91,7 +94,7 @@ fn list_services(api: &Api, call: &Call, mesh: Option<&str>) -> Result<Response,
     for stored in of_mesh(&insights, Kind::ServiceInsight, mesh) {
         services.extend(service_insight::expand(stored, &call.query, &api.settings.addressing)?);
     }
-    Ok(paged_reply(call, page.cut(services.into_iter()), |service| service))
+    Ok(paged_reply(call, &page.cut(services.into_iter()), Value::clone))
 }
 
 /// A page of what passes a filter; without conditions, the snapshot knows how many there are.
@@ -109,18 +112,24 @@ fn cut<'a>(
     page.cut_of(mesh.map_or_else(|| snapshot.count(kind), |mesh| snapshot.count_in(kind, mesh)), all)
 }
 
-fn paged_reply<T>(call: &Call, paged: Paged<T>, print: impl Fn(T) -> Value) -> Response {
-    let list = List {
+fn paged_reply<T>(call: &Call, paged: &Paged<T>, print: impl Fn(&T) -> Value) -> Response {
+    reply::json(StatusCode::OK, &list_of(call, paged, print))
+}
+
+fn list_of<'p, T, P>(call: &Call, paged: &'p Paged<T>, print: impl Fn(&'p T) -> P) -> List<P> {
+    List {
         total: paged.total,
-        items: paged.items.into_iter().map(print).collect(),
+        items: paged.items.iter().map(print).collect(),
         next: paged.next.map(|offset| query::next_link(&call.origin, &call.path, &call.query, offset)),
-    };
-    reply::json(StatusCode::OK, &list)
+    }
 }
 
 fn formatted(call: &Call, resource: &Resource) -> Result<Response, Problem> {
     match call.query.get("format") {
-        None | Some("universal") => Ok(reply::json(StatusCode::OK, &print(resource))),
+        None | Some("universal") => {
+            let printed = reply::try_json(StatusCode::OK, &Shown(resource));
+            Ok(printed.unwrap_or_else(|_| reply::json(StatusCode::OK, &print(resource))))
+        }
         Some("k8s" | "kubernetes") => {
             let namespace = call.query.get("namespace").unwrap_or("kuma-system");
             Ok(reply::json(StatusCode::OK, &shown(resource, kubernetes::object(resource, namespace))))

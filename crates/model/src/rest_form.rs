@@ -4,6 +4,8 @@
 //! kinds stands beside the name. Keys come in the order in which users see them.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use kds_proto::json::Printed;
+use serde::ser::{Error as _, Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
 use crate::kind::{Kind, Scope, UnknownKind};
@@ -23,44 +25,73 @@ const META_KEYS: [&str; 7] = ["type", "mesh", "name", "creationTime", "modificat
 /// # Errors
 /// The stored content or status is not what its kind says.
 pub fn print(resource: &Resource) -> Result<Value, SpecError> {
-    let mut shown = print_meta(&resource.meta);
-    let codec = &resource.kind().info().codec;
-    let content = (codec.to_json)(resource.spec.bytes())?;
-    match (codec.encoding, content) {
-        (Encoding::Json, content) => {
-            shown.insert("spec".to_owned(), content);
-        }
-        (Encoding::Proto { .. }, Value::Object(members)) => shown.extend(members),
-        (Encoding::Proto { .. }, _) => {}
-    }
-    if let Some(status) = &resource.status {
-        shown.insert("status".to_owned(), serde_json::from_slice(status.bytes())?);
-    }
-    Ok(Value::Object(shown))
+    Ok(serde_json::to_value(Shown(resource))?)
 }
 
 /// Everything of a resource that stands before its content.
 pub fn print_meta(meta: &Meta) -> Map<String, Value> {
-    let Key { kind, mesh, name } = &meta.key;
-    let mut shown = Map::new();
-    let mut show = |key: &str, value: Value| shown.insert(key.to_owned(), value);
-    show("type", kind.name().into());
-    if kind.info().scope == Scope::Mesh && !mesh.is_empty() {
-        show("mesh", (&**mesh).into());
+    match serde_json::to_value(ShownMeta(meta)) {
+        Ok(Value::Object(shown)) => shown,
+        // Texts in an object always have a JSON form.
+        _ => Map::new(),
     }
-    show("name", (&**name).into());
-    show("creationTime", print_time(meta.created).into());
-    show("modificationTime", print_time(meta.modified).into());
+}
+
+/// A resource that prints as it is shown, without a tree of values in between. Serializing fails when the stored content
+/// or status is not what its kind says.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'r>(pub &'r Resource);
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Resource { meta, spec, status } = self.0;
+        let codec = &meta.key.kind.info().codec;
+        let mut shown = serializer.serialize_map(None)?;
+        show_meta(meta, &mut shown)?;
+        match codec.encoding {
+            Encoding::Json => {
+                let content = (codec.to_json)(spec.bytes()).map_err(S::Error::custom)?;
+                shown.serialize_entry("spec", &content)?;
+            }
+            Encoding::Proto { package, message } => {
+                let content = Printed::decode(&format!("{package}.{message}"), spec.bytes());
+                content.map_err(S::Error::custom)?.members(&mut shown)?;
+            }
+        }
+        if let Some(status) = status {
+            let status: Value = serde_json::from_slice(status.bytes()).map_err(S::Error::custom)?;
+            shown.serialize_entry("status", &status)?;
+        }
+        shown.end()
+    }
+}
+
+struct ShownMeta<'r>(&'r Meta);
+
+impl Serialize for ShownMeta<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut shown = serializer.serialize_map(None)?;
+        show_meta(self.0, &mut shown)?;
+        shown.end()
+    }
+}
+
+fn show_meta<M: SerializeMap>(meta: &Meta, shown: &mut M) -> Result<(), M::Error> {
+    let Key { kind, mesh, name } = &meta.key;
+    shown.serialize_entry("type", kind.name())?;
+    if kind.info().scope == Scope::Mesh && !mesh.is_empty() {
+        shown.serialize_entry("mesh", &**mesh)?;
+    }
+    shown.serialize_entry("name", &**name)?;
+    shown.serialize_entry("creationTime", &print_time(meta.created))?;
+    shown.serialize_entry("modificationTime", &print_time(meta.modified))?;
     if !meta.labels.is_empty() {
-        show(
-            "labels",
-            meta.labels.iter().map(|(key, value)| (key.to_owned(), value.into())).collect::<Map<_, _>>().into(),
-        );
+        shown.serialize_entry("labels", &meta.labels)?;
     }
     if let Some(kri) = Kri::of(meta) {
-        show("kri", kri.to_string().into());
+        shown.serialize_entry("kri", &kri.to_string())?;
     }
-    shown
+    Ok(())
 }
 
 /// RFC 3339 in UTC with as many digits of a second as there are; the time of what is not stored yet is that of year 1.
@@ -172,6 +203,18 @@ mod tests {
             "type": "Mesh", "name": "default",
             "creationTime": "0001-01-01T00:00:00Z", "modificationTime": "0001-01-01T00:00:00Z", "kri": "kri_m____default_",
         }));
+    }
+
+    /// Members of a content that were named like those before it would be printed twice.
+    #[test]
+    fn no_content_has_a_member_of_the_meta() {
+        for kind in Kind::ALL {
+            let Encoding::Proto { package, message } = kind.info().codec.encoding else { continue };
+            let name = format!("{package}.{message}");
+            let message = kds_proto::json::pool().get_message_by_name(&name).unwrap();
+            let doubled = message.fields().find(|field| META_KEYS.contains(&field.json_name()));
+            assert!(doubled.is_none(), "{name} has {doubled:?}");
+        }
     }
 
     #[test]
