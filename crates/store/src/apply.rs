@@ -1,15 +1,16 @@
 //! One batch, one transaction: lock, read what it touches, plan, write, raise the revision, commit.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use model::{Key, Kind};
+use model::{Change, Key, Kind};
 
-use crate::backend::{Backend, Transaction};
+use crate::backend::{Backend, Opening, Transaction, Writes, of_stream};
 use crate::batch::{Applied, ApplyError, Batch, Write};
 use crate::error::StorageError;
-use crate::plan::{self, Before, Put};
+use crate::plan::{self, Before, Plan, Put};
 use crate::record::{Record, Stored};
 use crate::seal::Sealer;
 use crate::stream::Stream;
@@ -19,12 +20,19 @@ const REMEMBERED: u64 = 10_000;
 /// Removals are forgotten when the revision is a multiple of this.
 const FORGET_EVERY: u64 = 1_000;
 
-/// What a committed batch did, and the streams whose revision it raised.
+/// What a committed batch did.
 pub(crate) struct Committed {
     pub applied: Applied,
-    pub revisions: Vec<(Stream, u64)>,
+    pub raised: Vec<Raised>,
     /// Rows created or changed.
     pub written: usize,
+}
+
+/// A stream whose revision a batch raised, and what is different with it.
+pub(crate) struct Raised {
+    pub stream: Stream,
+    pub revision: u64,
+    pub changes: Vec<Change>,
 }
 
 /// Runs a batch.
@@ -38,50 +46,56 @@ pub(crate) async fn apply(
     now: DateTime<Utc>,
 ) -> Result<Committed, ApplyError> {
     plan::check(batch)?;
-    let streams = streams(batch);
-    let mut transaction = backend.begin(&streams).await?;
-    let outcome = run(&mut transaction, sealer, batch, &streams, now).await;
-    match &outcome {
-        Ok(committed) if !committed.revisions.is_empty() => transaction.commit().await?,
-        _ => transaction.rollback().await,
+    let (mut transaction, opening) = backend.open(&streams(batch), batch.fence.as_ref(), &named(batch)).await?;
+    match run(&mut transaction, opening, sealer, batch, now).await {
+        Ok((committed, writes)) if !writes.is_empty() => {
+            transaction.commit_with(writes).await?;
+            Ok(committed)
+        }
+        outcome => {
+            transaction.rollback().await;
+            outcome.map(|(committed, _)| committed)
+        }
     }
-    outcome
 }
 
-/// Everything but the end of the transaction.
+/// Everything between the beginning and the end of the transaction.
 async fn run(
     transaction: &mut Transaction,
+    opening: Opening,
     sealer: &Sealer,
     batch: &Batch,
-    streams: &[Stream],
     now: DateTime<Utc>,
-) -> Result<Committed, ApplyError> {
-    let heads = transaction.lock(streams).await?;
-    if let Some(fence) = &batch.fence
-        && !transaction.holds(fence).await?
-    {
+) -> Result<(Committed, Vec<Writes>), ApplyError> {
+    let Opening { heads, deposed, records } = opening;
+    if let Some(fence) = batch.fence.as_ref().filter(|_| deposed) {
         return Err(ApplyError::Deposed { lease: fence.lease.clone(), token: fence.token });
     }
-    let before = read(transaction, sealer, batch).await?;
-    let plan = plan::plan(batch, &before, now)?;
+    let before = read(transaction, sealer, batch, records).await?;
+    let Plan { puts, removals, resources } = plan::plan(batch, &before, now)?;
 
-    let mut revisions = Vec::new();
+    let (mut raised, mut writes) = (Vec::new(), Vec::new());
     for (stream, head) in &heads {
-        let of_stream = |key: &Key| Stream::of(key.kind) == *stream;
-        let puts: Vec<&Put> = plan.puts.iter().filter(|put| of_stream(&put.stored.resource.meta.key)).collect();
-        let removals: Vec<Key> = plan.removals.iter().filter(|key| of_stream(key)).cloned().collect();
+        let (stream, revision) = (*stream, head + 1);
+        let puts: Vec<&Put> =
+            puts.iter().filter(|put| Stream::of(put.stored.resource.meta.key.kind) == stream).collect();
+        let removals = of_stream(stream, &removals);
         if !puts.is_empty() || !removals.is_empty() {
-            write(transaction, sealer, *stream, head + 1, &puts, &removals).await?;
-            revisions.push((*stream, head + 1));
+            raised.push(Raised { stream, revision, changes: changes(&puts, &removals) });
+            writes.push(to_write(sealer, stream, revision, &puts, removals)?);
         }
     }
     let own = heads.first().map_or(0, |(stream, head)| {
-        revisions.iter().find(|(raised, _)| raised == stream).map_or(*head, |(_, revision)| *revision)
+        raised.iter().find(|raised| raised.stream == *stream).map_or(*head, |raised| raised.revision)
     });
-    let written = plan.puts.len();
-    let applied =
-        Applied { revision: own, resources: plan.resources, removed: plan.removals, published_after: Duration::ZERO };
-    Ok(Committed { applied, revisions, written })
+    let written = puts.len();
+    let applied = Applied { revision: own, resources, removed: removals, published_after: Duration::ZERO };
+    Ok((Committed { applied, raised, written }, writes))
+}
+
+fn changes(puts: &[&Put], removals: &[Key]) -> Vec<Change> {
+    let puts = puts.iter().map(|put| Change::Put(Arc::clone(&put.stored.resource)));
+    removals.iter().cloned().map(Change::Remove).chain(puts).collect()
 }
 
 /// The streams to lock: those written, and both for what may take resources of the other along.
@@ -93,41 +107,49 @@ fn streams(batch: &Batch) -> Vec<Stream> {
     Stream::ALL.into_iter().filter(|stream| batch.writes.iter().any(|write| touches(write, *stream))).collect()
 }
 
-async fn write(
-    transaction: &mut Transaction,
+fn to_write(
     sealer: &Sealer,
     stream: Stream,
     revision: u64,
     puts: &[&Put],
-    removals: &[Key],
-) -> Result<(), ApplyError> {
+    removals: Vec<Key>,
+) -> Result<Writes, ApplyError> {
     let seal = |put: &&Put| {
         Record::seal(&put.stored, sealer).map_err(|error| ApplyError::Invalid {
             key: put.stored.resource.meta.key.clone(),
             reason: error.to_string(),
         })
     };
-    let records = puts.iter().map(seal).collect::<Result<Vec<_>, _>>()?;
-    let fresh = puts.iter().filter(|put| put.fresh).map(|put| put.stored.resource.meta.key.clone()).collect::<Vec<_>>();
-    transaction.put(stream, revision, records).await?;
-    transaction.revive(stream, &fresh).await?;
-    transaction.remove(stream, revision, removals).await?;
-    transaction.raise(stream, revision).await?;
-    if revision.is_multiple_of(FORGET_EVERY) {
-        transaction.forget(stream, revision.saturating_sub(REMEMBERED)).await?;
-    }
-    Ok(())
+    let fresh = puts.iter().filter(|put| put.fresh).map(|put| put.stored.resource.meta.key.clone());
+    Ok(Writes {
+        stream,
+        revision,
+        records: puts.iter().map(seal).collect::<Result<_, _>>()?,
+        fresh: fresh.collect(),
+        removals,
+        horizon: revision.is_multiple_of(FORGET_EVERY).then(|| revision.saturating_sub(REMEMBERED)),
+    })
 }
 
-/// Reads everything that the batch can touch. The locks keep it from changing until the commit.
-async fn read(transaction: &mut Transaction, sealer: &Sealer, batch: &Batch) -> Result<Before, StorageError> {
-    let mut before = Before::default();
+/// Everything that a batch names: what it writes, owners, requirements.
+fn named(batch: &Batch) -> Vec<Key> {
     let mut keys: HashSet<Key> = batch.required.iter().cloned().collect();
     for write in &batch.writes {
         keys.insert(write.key().clone());
         keys.extend(write.owner().cloned());
     }
-    fetch(transaction, sealer, keys.into_iter().collect(), &mut before).await?;
+    keys.into_iter().collect()
+}
+
+/// Reads everything that the batch can touch beyond what it names.
+async fn read(
+    transaction: &mut Transaction,
+    sealer: &Sealer,
+    batch: &Batch,
+    named: Vec<Record>,
+) -> Result<Before, StorageError> {
+    let mut before = Before::default();
+    keep(sealer, named, &mut before)?;
 
     let mut doomed: Vec<Key> = Vec::new();
     for write in &batch.writes {
@@ -177,14 +199,18 @@ async fn fetch(
     into: &mut Before,
 ) -> Result<(), StorageError> {
     for stream in Stream::ALL {
-        let wanted: Vec<Key> = keys.iter().filter(|key| Stream::of(key.kind) == stream).cloned().collect();
-        for record in transaction.fetch(stream, &wanted).await? {
-            let key = record.key.clone();
-            let stored: Stored = record
-                .unseal(sealer)
-                .map_err(|error| StorageError::unsealable("reading what a batch changes", error))?;
-            into.stored.insert(key, stored);
-        }
+        let records = transaction.fetch(stream, &of_stream(stream, &keys)).await?;
+        keep(sealer, records, into)?;
+    }
+    Ok(())
+}
+
+fn keep(sealer: &Sealer, records: Vec<Record>, into: &mut Before) -> Result<(), StorageError> {
+    for record in records {
+        let key = record.key.clone();
+        let stored: Stored =
+            record.unseal(sealer).map_err(|error| StorageError::unsealable("reading what a batch changes", error))?;
+        into.stored.insert(key, stored);
     }
     Ok(())
 }

@@ -46,6 +46,18 @@ impl Feed {
         Arc::clone(&self.published.borrow())
     }
 
+    /// Publishes what this process has just committed, without reading it again: the revision is the next one, so
+    /// nothing else changed. `false` when it is not, because somebody else committed before or published this already.
+    pub(crate) async fn advance(&self, revision: u64, changes: Vec<Change>, metrics: &Metrics) -> bool {
+        let _reading = self.reading.lock().await;
+        let current = self.latest();
+        if current.revision() + 1 != revision {
+            return false;
+        }
+        self.publish(current.apply(revision, changes), metrics);
+        true
+    }
+
     /// Publishes what was committed before the call, unless the published snapshot has revision `wanted` already.
     ///
     /// # Errors
@@ -72,9 +84,13 @@ impl Feed {
         } else {
             next(&current, &current, changes, sealer)
         };
+        self.publish(next, metrics);
+        Ok(())
+    }
+
+    fn publish(&self, next: Snapshot, metrics: &Metrics) {
         metrics.published(self.stream, &next);
         self.published.send_replace(Arc::new(next));
-        Ok(())
     }
 }
 

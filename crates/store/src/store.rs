@@ -11,7 +11,7 @@ use runtime::Clock;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::apply::{Committed, apply};
+use crate::apply::{Committed, Raised, apply};
 use crate::backend::{Backend, Selection, Transaction};
 use crate::batch::{Applied, ApplyError, Batch};
 use crate::error::{OpenError, StorageError};
@@ -215,15 +215,19 @@ impl Shared {
     }
 
     /// Waits until the snapshots hold what was committed. If the database fails now, the feed publishes it later.
-    async fn publish(&self, Committed { mut applied, revisions, written }: Committed) -> Applied {
+    async fn publish(&self, Committed { mut applied, raised, written }: Committed) -> Applied {
         let committed = self.clock.elapsed();
         self.metrics.wrote(written, applied.removed.len());
-        for (stream, revision) in &revisions {
-            if let Err(error) = self.catch_up(*stream, Some(*revision)).await {
+        let anything = !raised.is_empty();
+        for Raised { stream, revision, changes } in raised {
+            if self.feed(stream).advance(revision, changes, &self.metrics).await {
+                continue;
+            }
+            if let Err(error) = self.catch_up(stream, Some(revision)).await {
                 tracing::warn!(%stream, revision, %error, "committed; the snapshot follows when the database answers");
             }
         }
-        if !revisions.is_empty() {
+        if anything {
             applied.published_after = self.clock.elapsed().saturating_sub(committed);
             self.metrics.publish_took(applied.published_after);
         }

@@ -8,6 +8,7 @@ use crate::record::{ChangeRow, Record};
 use crate::stream::Stream;
 
 pub(crate) mod postgres;
+mod presence;
 #[cfg(feature = "test-support")]
 pub mod simulated;
 pub(crate) mod sqlite;
@@ -66,6 +67,32 @@ impl Changes {
     }
 }
 
+/// What a batch finds when it begins. The locks keep it from changing until the end of the transaction.
+#[derive(Default)]
+pub(crate) struct Opening {
+    /// Revisions of the streams, in the order asked for.
+    pub heads: Vec<(Stream, u64)>,
+    /// Whether the lease has not passed on; what is stored was not read then.
+    pub deposed: bool,
+    /// The stored ones of the keys asked for.
+    pub records: Vec<Record>,
+}
+
+/// What a batch writes of one stream.
+pub(crate) struct Writes {
+    pub stream: Stream,
+    /// The stream's revision with it.
+    pub revision: u64,
+    /// Rows to insert or replace.
+    pub records: Vec<Record>,
+    /// Those among them that may have been removed before.
+    pub fresh: Vec<Key>,
+    /// Rows to delete and to remember as gone.
+    pub removals: Vec<Key>,
+    /// Removals up to this revision are forgotten.
+    pub horizon: Option<u64>,
+}
+
 /// Pools of connections.
 #[derive(Clone, Debug)]
 pub(crate) enum Backend {
@@ -94,6 +121,44 @@ macro_rules! each {
     };
 }
 
+/// What [`Backend::open`] reads, one question after the other. A transaction that is dropped is undone.
+macro_rules! read_step_by_step {
+    ($transaction:ident, $streams:ident, $fence:ident, $keys:ident) => {{
+        let mut opening = Opening { heads: $transaction.lock($streams).await?, ..Opening::default() };
+        if let Some(fence) = $fence {
+            opening.deposed = !$transaction.holds(fence).await?;
+        }
+        for stream in Stream::ALL {
+            let keys = of_stream(stream, $keys);
+            if !opening.deposed && !keys.is_empty() {
+                opening.records.extend($transaction.fetch(stream, &keys).await?);
+            }
+        }
+        opening
+    }};
+}
+
+/// Writes step by step, and commits.
+macro_rules! write_and_commit {
+    ($transaction:ident, $writes:ident) => {{
+        let mut transaction = $transaction;
+        for Writes { stream, revision, records, fresh, removals, horizon } in $writes {
+            transaction.put(stream, revision, records).await?;
+            if !fresh.is_empty() {
+                transaction.revive(stream, &fresh).await?;
+            }
+            if !removals.is_empty() {
+                transaction.remove(stream, revision, &removals).await?;
+            }
+            transaction.raise(stream, revision).await?;
+            if let Some(horizon) = horizon {
+                transaction.forget(stream, horizon).await?;
+            }
+        }
+        transaction.commit().await
+    }};
+}
+
 impl Backend {
     /// Begins a write.
     pub(crate) async fn begin(&self, streams: &[Stream]) -> Result<Transaction, StorageError> {
@@ -103,6 +168,32 @@ impl Backend {
             #[cfg(feature = "test-support")]
             Self::Simulated(database) => Transaction::Simulated(database.begin().await?),
         })
+    }
+
+    /// Begins a batch: locks streams against other writers, looks whether the writer still leads, and reads keys.
+    pub(crate) async fn open(
+        &self,
+        streams: &[Stream],
+        fence: Option<&Fence>,
+        keys: &[Key],
+    ) -> Result<(Transaction, Opening), StorageError> {
+        match self {
+            Self::Sqlite(database) => {
+                let (transaction, opening) = database.open_batch(streams, fence, keys).await?;
+                Ok((Transaction::Sqlite(transaction), opening))
+            }
+            Self::Postgres(database) => {
+                let mut transaction = database.begin().await?;
+                let opening = read_step_by_step!(transaction, streams, fence, keys);
+                Ok((Transaction::Postgres(transaction), opening))
+            }
+            #[cfg(feature = "test-support")]
+            Self::Simulated(database) => {
+                let mut transaction = database.begin().await?;
+                let opening = read_step_by_step!(transaction, streams, fence, keys);
+                Ok((Transaction::Simulated(transaction), opening))
+            }
+        }
     }
 
     /// Everything above a revision, read in one statement and so at one point in time.
@@ -147,11 +238,6 @@ impl Transaction {
         each!(self, database => database.lock(streams).await)
     }
 
-    /// Whether a lease has not passed on; keeps it from passing on until the end of the transaction.
-    pub(crate) async fn holds(&mut self, fence: &Fence) -> Result<bool, StorageError> {
-        each!(self, database => database.holds(fence).await)
-    }
-
     /// The stored ones of these resources.
     pub(crate) async fn fetch(&mut self, stream: Stream, keys: &[Key]) -> Result<Vec<Record>, StorageError> {
         if keys.is_empty() {
@@ -170,42 +256,6 @@ impl Transaction {
         each!(self, database => database.in_mesh(stream, mesh).await)
     }
 
-    /// Inserts or replaces rows.
-    pub(crate) async fn put(
-        &mut self,
-        stream: Stream,
-        revision: u64,
-        records: Vec<Record>,
-    ) -> Result<(), StorageError> {
-        each!(self, database => database.put(stream, revision, records).await)
-    }
-
-    /// Forgets that resources which exist again were removed.
-    pub(crate) async fn revive(&mut self, stream: Stream, keys: &[Key]) -> Result<(), StorageError> {
-        if keys.is_empty() {
-            return Ok(());
-        }
-        each!(self, database => database.revive(stream, keys).await)
-    }
-
-    /// Deletes rows and remembers that they are gone.
-    pub(crate) async fn remove(&mut self, stream: Stream, revision: u64, keys: &[Key]) -> Result<(), StorageError> {
-        if keys.is_empty() {
-            return Ok(());
-        }
-        each!(self, database => database.remove(stream, revision, keys).await)
-    }
-
-    /// Sets the revision, and tells other processes to look when it is committed.
-    pub(crate) async fn raise(&mut self, stream: Stream, revision: u64) -> Result<(), StorageError> {
-        each!(self, database => database.raise(stream, revision).await)
-    }
-
-    /// Forgets removals up to a revision.
-    pub(crate) async fn forget(&mut self, stream: Stream, horizon: u64) -> Result<(), StorageError> {
-        each!(self, database => database.forget(stream, horizon).await)
-    }
-
     /// Keys of secrets that are not encrypted with this key.
     pub(crate) async fn sealed_otherwise(&mut self, kind: Kind, with: &str) -> Result<Vec<Key>, StorageError> {
         each!(self, database => database.sealed_otherwise(kind, with).await)
@@ -214,6 +264,16 @@ impl Transaction {
     /// Replaces the stored form of a spec and nothing else: what it says stays the same.
     pub(crate) async fn reseal(&mut self, record: &Record) -> Result<(), StorageError> {
         each!(self, database => database.reseal(record).await)
+    }
+
+    /// Writes, tells other processes to look, and commits.
+    pub(crate) async fn commit_with(self, writes: Vec<Writes>) -> Result<(), StorageError> {
+        match self {
+            Self::Sqlite(transaction) => transaction.commit_with(writes).await,
+            Self::Postgres(transaction) => write_and_commit!(transaction, writes),
+            #[cfg(feature = "test-support")]
+            Self::Simulated(transaction) => write_and_commit!(transaction, writes),
+        }
     }
 
     /// Makes it so, durably for configuration.
@@ -230,6 +290,11 @@ impl Transaction {
 /// A revision as the databases hold it.
 pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Those of the keys that a stream holds.
+pub(crate) fn of_stream(stream: Stream, keys: &[Key]) -> Vec<Key> {
+    keys.iter().filter(|key| Stream::of(key.kind) == stream).cloned().collect()
 }
 
 /// Keys as the JSON list of lists that SQLite takes apart.

@@ -15,11 +15,14 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::presence::Presence;
 use super::{Changes, Selection, keys_json, signed};
 use crate::error::{During, OpenError, StorageError};
 use crate::lease::{Fence, Lease};
 use crate::record::{ChangeRow, KeyRow, Record, RecordRow, Values, columns};
 use crate::stream::Stream;
+
+mod batch;
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
 const READERS: u32 = 4;
@@ -37,6 +40,8 @@ pub(crate) struct Sqlite {
     readers: SqlitePool,
     /// Held by whoever writes: waiting here is fair and prompt, SQLite's own waiting is neither.
     turn: Arc<Mutex<()>>,
+    /// None in memory, and where files cannot be locked.
+    presence: Option<Arc<Presence>>,
 }
 
 /// A write in progress. Not one of sqlx's transactions: SQLite undoes a transaction by itself when the disk is full,
@@ -56,7 +61,8 @@ impl Sqlite {
             made.map_err(|source| OpenError::Folder { path: folder.to_owned(), source })?;
         }
         // For its owner alone: secrets are in it. If it cannot be made, the next step says why.
-        let _ = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        let _ = std::fs::OpenOptions::new().append(true).create_new(true).mode(0o600).open(path);
+        let presence = Presence::come(path).await;
         let mut options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -70,14 +76,25 @@ impl Sqlite {
             let options = options.clone().synchronous(synchronous);
             forever(1).connect_with(options)
         };
+        let configuration = writer(SqliteSynchronous::Full).await.during("opening the database file")?;
+        let presence = match presence {
+            Some(presence) => {
+                if presence.is_alone() {
+                    end_leases(&configuration).await.during("ending the leases of the dead")?;
+                }
+                presence.settle().await.map(Arc::new)
+            }
+            None => None,
+        };
         Ok(Self {
-            configuration: writer(SqliteSynchronous::Full).await.during("opening the database file")?,
+            configuration,
             insights: writer(SqliteSynchronous::Normal).await.during("opening the database file")?,
             readers: forever(READERS)
                 .connect_with(options.clone().read_only(true))
                 .await
                 .during("opening the database file")?,
             turn: Arc::default(),
+            presence,
         })
     }
 
@@ -87,7 +104,8 @@ impl Sqlite {
             .connect_with(SqliteConnectOptions::new().filename(":memory:"))
             .await
             .during("opening the database in memory")?;
-        Ok(Self { configuration: pool.clone(), insights: pool.clone(), readers: pool, turn: Arc::default() })
+        let turn = Arc::default();
+        Ok(Self { configuration: pool.clone(), insights: pool.clone(), readers: pool, turn, presence: None })
     }
 
     /// The connection that migrates.
@@ -97,14 +115,18 @@ impl Sqlite {
 
     pub(crate) async fn begin(&self, streams: &[Stream]) -> Result<Transaction, StorageError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
-        let pool = if streams == [Stream::Insights] { &self.insights } else { &self.configuration };
-        let mut inner = pool.acquire().await.during("beginning a transaction")?;
+        let mut inner = self.writer(streams).acquire().await.during("beginning a transaction")?;
         if let Err(first) = sqlx::query(BEGIN).execute(&mut *inner).await {
             tracing::debug!(error = %first, "undoing what an earlier transaction left");
             let _ = sqlx::query("ROLLBACK").execute(&mut *inner).await;
             sqlx::query(BEGIN).execute(&mut *inner).await.during("beginning a transaction")?;
         }
         Ok(Transaction { inner, _turn: turn })
+    }
+
+    /// The pool that writes to these streams.
+    fn writer(&self, streams: &[Stream]) -> &SqlitePool {
+        if streams == [Stream::Insights] { &self.insights } else { &self.configuration }
     }
 
     pub(crate) async fn changes(&self, stream: Stream, after: u64) -> Result<Changes, StorageError> {
@@ -196,7 +218,20 @@ impl Sqlite {
         self.readers.close().await;
         self.insights.close().await;
         self.configuration.close().await;
+        if let Some(presence) = &self.presence {
+            presence.leave();
+        }
     }
+}
+
+/// Ends all leases, of which there are none before the first migration.
+async fn end_leases(configuration: &SqlitePool) -> Result<(), sqlx::Error> {
+    let known = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'leases'";
+    if sqlx::query(known).fetch_optional(configuration).await?.is_some() {
+        // It writes, and syncs the disk, only when there are some.
+        sqlx::query("UPDATE leases SET expires = 0 WHERE expires > 0").execute(configuration).await?;
+    }
+    Ok(())
 }
 
 /// A pool whose connections stay: the database in memory lives in one.
@@ -235,16 +270,6 @@ impl Transaction {
         Ok(heads)
     }
 
-    pub(crate) async fn holds(&mut self, fence: &Fence) -> Result<bool, StorageError> {
-        let row = sqlx::query("SELECT 1 FROM leases WHERE name = $1 AND token = $2")
-            .bind(&fence.lease)
-            .bind(signed(fence.token))
-            .fetch_optional(&mut *self.inner)
-            .await
-            .during("checking a lease")?;
-        Ok(row.is_some())
-    }
-
     pub(crate) async fn fetch(&mut self, stream: Stream, keys: &[Key]) -> Result<Vec<Record>, StorageError> {
         let rows = sqlx::query_as::<_, RecordRow>(AssertSqlSafe(fetch_text(stream)))
             .bind(keys_json(keys))
@@ -279,101 +304,6 @@ impl Transaction {
         .await
         .during("reading what a mesh holds")?;
         Ok(rows.into_iter().filter_map(|row| row.0).collect())
-    }
-
-    pub(crate) async fn put(
-        &mut self,
-        stream: Stream,
-        revision: u64,
-        records: Vec<Record>,
-    ) -> Result<(), StorageError> {
-        let text = format!(
-            "INSERT OR REPLACE INTO {} (kind, mesh, name, version, revision, created, modified, labels, spec, status, \
-             sealed_with, owner_kind, owner_mesh, owner_name) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-            stream.table()
-        );
-        for record in records {
-            let owner = record.owner.as_ref();
-            sqlx::query(AssertSqlSafe(text.as_str()))
-                .bind(record.key.kind.name())
-                .bind(&*record.key.mesh)
-                .bind(&*record.key.name)
-                .bind(record.version)
-                .bind(signed(revision))
-                .bind(record.created)
-                .bind(record.modified)
-                .bind(record.labels)
-                .bind(record.spec)
-                .bind(record.status)
-                .bind(record.sealed_with)
-                .bind(owner.map(|owner| owner.kind.name()))
-                .bind(owner.map(|owner| &*owner.mesh))
-                .bind(owner.map(|owner| &*owner.name))
-                .execute(&mut *self.inner)
-                .await
-                .during("writing resources")?;
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn revive(&mut self, stream: Stream, keys: &[Key]) -> Result<(), StorageError> {
-        sqlx::query(
-            "DELETE FROM removals WHERE stream = $1 AND (kind, mesh, name) IN \
-             (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($2))",
-        )
-        .bind(stream.name())
-        .bind(keys_json(keys))
-        .execute(&mut *self.inner)
-        .await
-        .during("writing resources")?;
-        Ok(())
-    }
-
-    pub(crate) async fn remove(&mut self, stream: Stream, revision: u64, keys: &[Key]) -> Result<(), StorageError> {
-        let keys = keys_json(keys);
-        let text = format!(
-            "DELETE FROM {} WHERE (kind, mesh, name) IN \
-             (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1))",
-            stream.table()
-        );
-        sqlx::query(AssertSqlSafe(text)).bind(&keys).execute(&mut *self.inner).await.during("removing resources")?;
-        sqlx::query(
-            "INSERT OR REPLACE INTO removals (stream, kind, mesh, name, revision) \
-             SELECT $1, value ->> 0, value ->> 1, value ->> 2, $2 FROM json_each($3)",
-        )
-        .bind(stream.name())
-        .bind(signed(revision))
-        .bind(keys)
-        .execute(&mut *self.inner)
-        .await
-        .during("removing resources")?;
-        Ok(())
-    }
-
-    pub(crate) async fn raise(&mut self, stream: Stream, revision: u64) -> Result<(), StorageError> {
-        sqlx::query("UPDATE revisions SET revision = $2 WHERE stream = $1")
-            .bind(stream.name())
-            .bind(signed(revision))
-            .execute(&mut *self.inner)
-            .await
-            .during("raising the revision")?;
-        Ok(())
-    }
-
-    pub(crate) async fn forget(&mut self, stream: Stream, horizon: u64) -> Result<(), StorageError> {
-        for text in [
-            "DELETE FROM removals WHERE stream = $1 AND revision <= $2",
-            "UPDATE revisions SET horizon = $2 WHERE stream = $1",
-        ] {
-            sqlx::query(text)
-                .bind(stream.name())
-                .bind(signed(horizon))
-                .execute(&mut *self.inner)
-                .await
-                .during("forgetting old removals")?;
-        }
-        Ok(())
     }
 
     pub(crate) async fn sealed_otherwise(&mut self, kind: Kind, with: &str) -> Result<Vec<Key>, StorageError> {

@@ -28,6 +28,8 @@ pub enum Role {
     Insights,
     /// Takes a lease; writes with its fence for each line that it reads.
     Leader,
+    /// The same, with a lease that outlives the test.
+    LongLeader,
 }
 
 pub struct Running {
@@ -147,6 +149,7 @@ pub fn command(backend: &Backend, role: Role) -> Vec<(String, String)> {
         Role::Writer(first) => format!("writer {first}"),
         Role::Insights => "insights".to_owned(),
         Role::Leader => "leader".to_owned(),
+        Role::LongLeader => "long-leader".to_owned(),
     };
     vec![(ROLE.to_owned(), role), (DATABASE.to_owned(), database)]
 }
@@ -181,6 +184,7 @@ async fn child() {
     let role = match role.split_once(' ') {
         Some((_, first)) => Role::Writer(first.parse().unwrap()),
         None if role == "insights" => Role::Insights,
+        None if role == "long-leader" => Role::LongLeader,
         None => Role::Leader,
     };
     let acknowledge = |ack| {
@@ -195,7 +199,8 @@ async fn play(role: Role, backend: Backend, acknowledge: impl Fn(String), lines:
     match role {
         Role::Writer(first) => write(&store, first, acknowledge).await,
         Role::Insights => write_insights(&store, acknowledge).await,
-        Role::Leader => lead(&store, acknowledge, lines).await,
+        Role::Leader => lead(&store, Duration::from_millis(500), acknowledge, lines).await,
+        Role::LongLeader => lead(&store, Duration::from_secs(600), acknowledge, lines).await,
     }
 }
 
@@ -215,8 +220,8 @@ async fn write_insights(store: &Store, acknowledge: impl Fn(String)) {
     }
 }
 
-async fn lead(store: &Store, acknowledge: impl Fn(String), lines: impl Iterator<Item = String>) {
-    let lease = store.acquire("leader", "paused", Duration::from_millis(500)).await.unwrap().unwrap();
+async fn lead(store: &Store, ttl: Duration, acknowledge: impl Fn(String), lines: impl Iterator<Item = String>) {
+    let lease = store.acquire("leader", "paused", ttl).await.unwrap().unwrap();
     acknowledge(lease.fence.token.to_string());
     for line in lines {
         let batch = Batch::new().put(resource(mesh("led").meta.key, &line)).fenced(lease.fence.clone());

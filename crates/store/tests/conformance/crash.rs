@@ -48,6 +48,26 @@ pub async fn a_killed_writer_loses_nothing_acknowledged(fixture: &Fixture) {
     }
 }
 
+/// Who opens a file alone knows that the holder of a lease is dead. With others about nobody can tell, and waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lease_of_the_dead_is_free_at_once() {
+    let fixture = Fixture::sqlite();
+    let mut leader = Other::start(&fixture, Role::LongLeader);
+    let token: u64 = leader.ack().unwrap().parse().unwrap();
+    let ttl = Duration::from_secs(600);
+    let second = fixture.open().await;
+    assert_eq!(second.acquire("leader", "second", ttl).await.unwrap(), None, "its holder lives");
+    leader.kill();
+    let third = fixture.open().await;
+    assert_eq!(third.acquire("leader", "third", ttl).await.unwrap(), None, "the second might hold it");
+    drop(third);
+    second.close().await;
+
+    let fourth = fixture.open().await;
+    let lease = fourth.acquire("leader", "fourth", ttl).await.unwrap().unwrap();
+    assert!(lease.fence.token > token, "the dead one's writes are fenced off");
+}
+
 /// 64 KiB that no database compresses.
 fn bulky(n: u32) -> Resource {
     let mut state = u64::from(n) + 1;
