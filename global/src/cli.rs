@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use api::{Program, program};
+use api::{ControlPlane, Program, program};
 use clap::Parser;
 use config::Role;
 use config::cli::{Command, Flags};
-use runtime::{Exit, exit};
+use runtime::{Exit, Readiness, exit};
 
 use crate::{Config, Running, VERSION};
 
@@ -31,15 +31,22 @@ pub fn main() -> ExitCode {
 }
 
 impl program::Running for Running {
-    fn announce(&self) {
-        tracing::info!(
-            version = VERSION,
-            http = self.api.http.map(tracing::field::display),
-            https = self.api.https.map(tracing::field::display),
-            zones = %self.kds,
-            diagnostics = %self.diagnostics,
-            "kuma-global is up"
-        );
+    fn readiness(&self) -> Readiness {
+        ControlPlane::readiness(self).clone()
+    }
+
+    fn announcement(&self) -> impl FnOnce() + use<> {
+        let (api, kds, diagnostics) = (self.api, self.kds, self.diagnostics);
+        move || {
+            tracing::info!(
+                version = VERSION,
+                http = api.http.map(tracing::field::display),
+                https = api.https.map(tracing::field::display),
+                zones = %kds,
+                %diagnostics,
+                "kuma-global is up"
+            );
+        }
     }
 
     async fn end(self) -> Exit {

@@ -209,8 +209,8 @@ fn port(line: &str) -> u16 {
 fn signals_reload_and_drain() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = Running::start(run(folder.path(), &["logging.format=json"]));
-    let port = port(&running.wait_for("kuma-global is up"));
     running.wait_for("bootstrap of Admin User Token is enabled");
+    let port = port(&running.wait_for("kuma-global is up"));
     running.send("-HUP");
     running.wait_for("certificate reloaded");
 

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use api::{Program, program};
+use api::{ControlPlane, Program, program};
 use clap::{Args, Parser};
 use config::cli::{Command, Flags};
 use config::{Loader, Role};
-use runtime::{Exit, exit};
+use runtime::{Exit, Readiness, exit};
 
 use crate::{Config, Running, VERSION};
 
@@ -63,15 +63,22 @@ pub fn main() -> ExitCode {
 }
 
 impl program::Running for Running {
-    fn announce(&self) {
-        tracing::info!(
-            version = VERSION,
-            http = self.api.http.map(tracing::field::display),
-            https = self.api.https.map(tracing::field::display),
-            diagnostics = %self.diagnostics,
-            proxies = %self.proxies,
-            "kuma-zone is up"
-        );
+    fn readiness(&self) -> Readiness {
+        ControlPlane::readiness(self).clone()
+    }
+
+    fn announcement(&self) -> impl FnOnce() + use<> {
+        let (api, diagnostics, proxies) = (self.api, self.diagnostics, self.proxies);
+        move || {
+            tracing::info!(
+                version = VERSION,
+                http = api.http.map(tracing::field::display),
+                https = api.https.map(tracing::field::display),
+                %diagnostics,
+                %proxies,
+                "kuma-zone is up"
+            );
+        }
     }
 
     async fn end(self) -> Exit {

@@ -99,10 +99,10 @@ pub fn start<M, F>(
             // Every control plane makes it, in one transaction with all the rest.
             let last = Internal::Instances.key();
             let seen = configuration.wait_for(|stored| stored.get(&last).is_some()).await?.clone();
-            drop(waiting);
             if switches.admin_token && seen.get(&admin_token()).is_some() {
                 tell_of_the_token(switches.port);
             }
+            drop(waiting);
             Ok(())
         }
     });

@@ -1,9 +1,11 @@
 //! How the program of a control plane runs, whichever it is: its commands, its configuration, its log, its end.
 
+use std::pin::pin;
+
 use config::cli::{Command, Migrate};
 use config::{Effective, Host, Loader};
 use runtime::telemetry::{self, Options, Telemetry};
-use runtime::{Clock, Exit, Fatal, Life, drain, host, signals};
+use runtime::{Clock, Exit, Fatal, Life, Readiness, drain, host, signals};
 
 use crate::{PRODUCT, VERSION};
 
@@ -18,8 +20,11 @@ pub struct Program {
 
 /// A control plane that has started.
 pub trait Running {
+    /// Whether it is ready to serve.
+    fn readiness(&self) -> Readiness;
+
     /// Tells in the log that it is up, and where.
-    fn announce(&self);
+    fn announcement(&self) -> impl FnOnce() + use<Self>;
 
     /// Waits until it is asked to stop, or cannot go on, and ends well.
     fn end(self) -> impl Future<Output = Exit>;
@@ -77,16 +82,25 @@ impl Program {
             () = stop.asked() => None,
         };
         let exit = match started {
-            Some(running) => {
-                running.announce();
-                running.end().await
-            }
+            Some(running) => live(running).await,
             None => Exit::Clean,
         };
         tracing::info!(?exit, "{} has ended", self.name);
         telemetry.flush().await;
         Ok(exit)
     }
+}
+
+/// Until the end. It is up when `/ready` says so, which is not before it has what it makes at its first start.
+async fn live<R: Running>(running: R) -> Exit {
+    let (readiness, announce) = (running.readiness(), running.announcement());
+    let mut end = pin!(running.end());
+    tokio::select! {
+        biased;
+        exit = &mut end => return exit,
+        () = readiness.ready() => announce(),
+    }
+    end.await
 }
 
 /// The configuration in force; what is odd in it is told on stderr.
