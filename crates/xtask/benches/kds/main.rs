@@ -5,6 +5,8 @@
 //! `--zones 10,100,1000`, `--dataplanes 100` (of each zone), `--rounds 100` changes of each sort, `--store sqlite`,
 //! `postgres` or `both`.
 
+#[path = "../support/hub.rs"]
+#[expect(dead_code, reason = "another measurement needs the rest")]
 mod hub;
 mod rest;
 mod zones;

@@ -1,7 +1,13 @@
 //! `cargo xtask bench api`: the REST API over loopback, in front of each database.
 //!
 //! Server and clients share this process and its processors; each has threads of its own, so that the server's time can
-//! be told apart. `--resources N` (100,000 unless given) sizes the store, `--seconds N` (5) each measurement.
+//! be told apart. `--resources N` (100,000 unless given) sizes the store, `--seconds N` (5) each measurement, `--store
+//! sqlite`, `postgres` or `both`. On SQLite, starts of the program are measured too.
+
+#[path = "../support/hub.rs"]
+#[expect(dead_code, reason = "another measurement needs the rest")]
+mod hub;
+mod starts;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -37,7 +43,7 @@ const PUTS: usize = 500;
 /// Name of the server's threads.
 const SERVER: &str = "api-server";
 
-#[derive(Clone, Copy, clap::Parser)]
+#[derive(Clone, clap::Parser)]
 struct Args {
     /// Resources that are stored.
     #[arg(long, default_value_t = 100_000)]
@@ -45,6 +51,9 @@ struct Args {
     /// Length of each measurement.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// Database of the server.
+    #[arg(long, default_value = "both", value_parser = ["sqlite", "postgres", "both"])]
+    store: String,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -54,15 +63,22 @@ fn main() -> Result<()> {
     let args = <Args as clap::Parser>::parse();
     let runtime = |name| tokio::runtime::Builder::new_multi_thread().thread_name(name).enable_all().build();
     let (server, clients) = (runtime(SERVER)?, runtime("client")?);
-    let folder = tempfile::tempdir()?;
-    println!("SQLite");
-    let address = server.block_on(start(Backend::sqlite(folder.path().join("bench.db")), args.resources))?;
-    clients.block_on(measure(address, args))?;
-    println!("PostgreSQL (fsync on, same machine)");
-    let postgres = TestPostgres::start(Setup { fsync: true, inside: None })?;
-    let backend = Backend::Postgres(server.block_on(postgres.database())?);
-    let address = server.block_on(start(backend, args.resources))?;
-    clients.block_on(measure(address, args))?;
+    if args.store != "postgres" {
+        println!("SQLite");
+        let file = tempfile::tempdir()?;
+        let path = file.path().join("bench.db");
+        let address = server.block_on(start(Backend::sqlite(&path), args.resources))?;
+        clients.block_on(measure(address, &args))?;
+        clients.block_on(starts::measure(&path))?;
+    }
+    let mut postgres = None;
+    if args.store != "sqlite" {
+        println!("PostgreSQL (fsync on, same machine)");
+        let running = postgres.insert(TestPostgres::start(Setup { fsync: true, inside: None })?);
+        let backend = Backend::Postgres(server.block_on(running.database())?);
+        let address = server.block_on(start(backend, args.resources))?;
+        clients.block_on(measure(address, &args))?;
+    }
     // The store's connections end before their server does.
     server.shutdown_timeout(Duration::from_secs(5));
     Ok(())
@@ -112,17 +128,18 @@ fn name(at: usize) -> String {
     format!("dp-{at:06}")
 }
 
-async fn measure(address: SocketAddr, args: Args) -> Result<()> {
-    let one = move |n: usize| format!("/meshes/default/dataplanes/{}", name(n * 7_919 % args.resources));
+async fn measure(address: SocketAddr, args: &Args) -> Result<()> {
+    let resources = args.resources;
+    let one = move |n: usize| format!("/meshes/default/dataplanes/{}", name(n * 7_919 % resources));
     let page = move |n: usize| {
-        let pages = (args.resources / 1_000).max(1);
+        let pages = (resources / 1_000).max(1);
         format!("/meshes/default/dataplanes?size=1000&offset={}", n % pages * 1_000)
     };
     let length = Duration::from_secs(args.seconds);
     flood("GET of one, as many as go", address, length, one).await?;
     paced(address, length, one).await?;
     flood("GET of 1,000, as many as go", address, length, page).await?;
-    walk(address, args.resources).await?;
+    walk(address, resources).await?;
     puts(address).await
 }
 

@@ -1,8 +1,10 @@
-//! The program that is measured.
+//! The program that is measured, as a process of its own.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use store::Postgres;
@@ -12,6 +14,8 @@ use tempfile::TempDir;
 pub enum Database {
     /// In its folder.
     Sqlite,
+    /// In a file that outlives it.
+    File(PathBuf),
     /// On a server.
     Postgres(Box<Postgres>),
 }
@@ -22,6 +26,7 @@ pub struct Hub {
     pub api: SocketAddr,
     /// Where it waits for zones.
     pub kds: SocketAddr,
+    diagnostics: SocketAddr,
     settings: Vec<String>,
     folder: TempDir,
     process: Child,
@@ -37,17 +42,20 @@ pub fn build() -> Result<()> {
 impl Hub {
     pub async fn start(database: Database) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let (api, kds) = (free()?, free()?);
+        let (api, kds, diagnostics) = (free()?, free()?, free()?);
         let mut settings = vec![
             format!("apiServer.http.port={}", api.port()),
             "apiServer.https.enabled=false".to_owned(),
             format!("multizone.global.kds.grpcPort={}", kds.port()),
             "multizone.global.kds.tlsEnabled=false".to_owned(),
             "multizone.global.kds.auth.type=none".to_owned(),
-            format!("diagnostics.serverPort={}", free()?.port()),
+            format!("diagnostics.serverPort={}", diagnostics.port()),
             format!("dpServer.port={}", free()?.port()),
             format!("interCp.server.port={}", free()?.port()),
         ];
+        if let Database::File(path) = &database {
+            settings.push(format!("store.sqlite.path={}", path.display()));
+        }
         if let Database::Postgres(server) = &database {
             settings.extend([
                 "store.type=postgres".to_owned(),
@@ -61,7 +69,30 @@ impl Hub {
             ensure!(migrated.success(), "the schema cannot be made");
         }
         let process = run(&folder, &settings)?;
-        Ok(Self { api, kds, settings, folder, process })
+        Ok(Self { api, kds, diagnostics, settings, folder, process })
+    }
+
+    /// Waits until `/ready` says that it serves.
+    pub fn until_ready(&mut self, patience: Duration) -> Result<()> {
+        let began = Instant::now();
+        while !self.is_ready() {
+            ensure!(self.process.try_wait()?.is_none(), "the hub has ended");
+            ensure!(began.elapsed() < patience, "the hub is not ready after {patience:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self) -> bool {
+        let ask = || -> std::io::Result<Vec<u8>> {
+            let mut stream = TcpStream::connect(self.diagnostics)?;
+            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+            stream.write_all(b"GET /ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer)?;
+            Ok(answer)
+        };
+        ask().is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
     }
 
     /// Ends it as a power cut would.
