@@ -247,3 +247,23 @@ fn a_signal_before_it_is_up_ends_it_cleanly() {
     running.wait_for("kuma-global has ended");
     assert_eq!(running.child.wait().unwrap().code(), Some(0));
 }
+
+/// The same while its configuration is being read: here a file that gives nothing for a while.
+#[test]
+fn a_signal_while_the_configuration_loads_ends_it_cleanly() {
+    for signal in ["-TERM", "-INT"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("slow.yaml");
+        assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+        let mut command = run(folder.path(), &[]);
+        command.arg("--config-file").arg(&file);
+        let mut running = Running::start(command);
+        // Opens once the program has opened its end.
+        let mut writer = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+        running.send(signal);
+        writer.write_all(b"logging: {level: info}\n").unwrap();
+        drop(writer);
+        assert_eq!(running.child.wait().unwrap().code(), Some(0), "{signal}");
+        assert!(!folder.path().join(".kuma/global.db").exists(), "it has nothing to begin with");
+    }
+}

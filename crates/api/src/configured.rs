@@ -8,7 +8,9 @@ use identity::{Access, Authentication};
 use model::mode::Mode;
 use runtime::Fatal;
 
-use crate::{Addressing, Audit, Instance, Issuers, Limits, Listeners, Metrics, NewMesh, Place, Settings, audit};
+use crate::{
+    Addressing, Audit, Instance, Issuers, Limits, Listeners, Metrics, NewMesh, Place, Settings, audit, limits,
+};
 
 impl Settings {
     /// The settings that a configuration asks for.
@@ -38,7 +40,7 @@ impl Settings {
             },
             access: effective.section::<Access>("access.static").map_err(unusable)?,
             authentication: Authentication::configured(effective)?,
-            limits: Limits::default(),
+            limits: Limits::configured(effective)?,
             proxy_admin: None,
             audit: audit(effective, &metrics)?,
             metrics,
@@ -91,7 +93,7 @@ impl Listeners {
         };
         let https = address("apiServer.https")?;
         let https = https.map(|address| Ok((address, Files::of_the_api(effective)?))).transpose()?;
-        Ok(Self { http: address("apiServer.http")?, https })
+        Ok(Self { http: address("apiServer.http")?, https, limits: limits::of_server(effective)? })
     }
 }
 
@@ -154,5 +156,34 @@ mod tests {
         assert_eq!((listeners.http, listeners.https.unwrap().0), (None, "[::1]:5682".parse().unwrap()));
         let error = Listeners::configured(&effective(&["apiServer.http.interface=eth0"])).unwrap_err().to_string();
         assert!(error.starts_with("apiServer.http.interface is \"eth0\": "), "{error}");
+    }
+
+    #[test]
+    fn bounds_are_what_the_keys_say_and_within_what_can_be_borne() {
+        let limits = |set: &str| {
+            let effective = effective(&[set]);
+            Limits::configured(&effective).and_then(|limits| Ok((limits, limits::of_server(&effective)?)))
+        };
+        let (defaults, of_server) = limits("logging.level=info").unwrap();
+        assert_eq!(defaults, Limits::default(), "the documented defaults are those of the code");
+        let code = runtime::serve::Limits::default();
+        assert_eq!(
+            (of_server.connections, of_server.head_size, of_server.head),
+            (code.connections, code.head_size, code.head)
+        );
+        assert_eq!(limits("apiServer.limits.maxBodySize=1000").unwrap().0.body_size, 1000);
+        assert_eq!(limits("apiServer.limits.requestTimeout=90s").unwrap().0.work.as_secs(), 90);
+        assert_eq!(limits("apiServer.limits.maxHeaderSize=16384").unwrap().1.head_size, 16384);
+        for (set, told) in [
+            ("apiServer.limits.maxBodySize=10485761", "is 10485761; set it to a number from 1 to 10485760"),
+            ("apiServer.limits.maxConcurrentRequests=0", "is 0; set it to a number from 1 to"),
+            ("apiServer.limits.maxHeaderSize=100", "is 100; set it to a number from 8192 to 1048576"),
+            ("apiServer.limits.bodyTimeout=0s", "is 0s; set it to a length of time above zero"),
+            ("apiServer.limits.idleTimeout=-1s", "is -1s; set it"),
+        ] {
+            let error = limits(set).unwrap_err().to_string();
+            let key = set.split_once('=').unwrap().0;
+            assert!(error.starts_with(&format!("{key} {told}")), "{error}");
+        }
     }
 }

@@ -3,18 +3,20 @@
 //! A slow client holds its connection and nothing else: it gets a place only once its body is here. Connections and
 //! heads are bounded by [`runtime::serve`].
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use config::Effective;
 use http::StatusCode;
 use http_body_util::BodyExt;
-use runtime::Clock;
+use runtime::{Clock, Fatal, serve};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::problem::Problem;
 
-/// Largest body of a resource, in bytes. The store of a resource has the same bound.
+/// Largest body of a resource, in bytes, and how far the setting goes: nothing that reads documents takes larger ones.
 pub const MAX_BODY: usize = 10 << 20;
 /// Largest body of a request for a token, in bytes; it is read before anybody asks who calls.
 pub const MAX_TOKEN_REQUEST: usize = 64 << 10;
@@ -23,9 +25,11 @@ pub const MAX_TOKEN_REQUEST: usize = 64 << 10;
 /// sees a reset instead of the answer.
 const DISCARDED: usize = 4 * MAX_BODY;
 
-/// Bounds of the API.
+/// Bounds of the API (`apiServer.limits`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Bytes of the body of a resource; 413 above.
+    pub body_size: usize,
     /// Requests that are worked on at a time; further ones are refused with 503.
     pub concurrent: usize,
     /// For the body of a request to arrive; 408 then.
@@ -36,8 +40,57 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { concurrent: 1024, body: Duration::from_secs(30), work: Duration::from_secs(60) }
+        Self { body_size: MAX_BODY, concurrent: 1024, body: Duration::from_secs(30), work: Duration::from_secs(60) }
     }
+}
+
+impl Limits {
+    /// What a configuration bounds.
+    ///
+    /// # Errors
+    /// A bound leaves nothing, or is larger than what the rest of the program bears.
+    pub fn configured(effective: &Effective) -> Result<Self, Fatal> {
+        Ok(Self {
+            body_size: size(effective, "maxBodySize", 1..=MAX_BODY)?,
+            concurrent: size(effective, "maxConcurrentRequests", 1..=Semaphore::MAX_PERMITS)?,
+            body: length(effective, "bodyTimeout")?,
+            work: length(effective, "requestTimeout")?,
+        })
+    }
+}
+
+/// What a configuration bounds before there is a request.
+///
+/// # Errors
+/// As [`Limits::configured`].
+pub(crate) fn of_server(effective: &Effective) -> Result<serve::Limits, Fatal> {
+    Ok(serve::Limits {
+        connections: size(effective, "maxConnections", 1..=Semaphore::MAX_PERMITS)?,
+        // Hyper reads no less at a time.
+        head_size: size(effective, "maxHeaderSize", 8192..=(1 << 20))?,
+        head: length(effective, "idleTimeout")?,
+        ..serve::Limits::default()
+    })
+}
+
+fn size(effective: &Effective, word: &str, range: RangeInclusive<usize>) -> Result<usize, Fatal> {
+    let key = format!("apiServer.limits.{word}");
+    let number = effective.number(&key);
+    usize::try_from(number).ok().filter(|size| range.contains(size)).ok_or_else(|| {
+        Fatal::new(format!("{key} is {number}")).remedy(format!(
+            "set it to a number from {} to {}",
+            range.start(),
+            range.end()
+        ))
+    })
+}
+
+fn length(effective: &Effective, word: &str) -> Result<Duration, Fatal> {
+    let key = format!("apiServer.limits.{word}");
+    let length = effective.duration(&key);
+    length.to_std().filter(|length| !length.is_zero()).ok_or_else(|| {
+        Fatal::new(format!("{key} is {length}")).remedy("set it to a length of time above zero, such as 30s")
+    })
 }
 
 /// Places for requests.

@@ -45,28 +45,29 @@ impl Program {
             println!("{} {} (works as {PRODUCT} {VERSION})", self.name, self.version);
             return Ok(Exit::Clean);
         }
-        let effective = load(loader)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(|error| Fatal::new("cannot start threads").caused_by(error))?;
         match command {
-            Command::Config { all } => print!("{}", effective.listing(*all)),
-            Command::Migrate(Migrate::Up) => runtime.block_on(migrate(&effective))?,
-            _ => return runtime.block_on(self.run(&effective, start)),
+            Command::Config { all } => print!("{}", load(loader)?.listing(*all)),
+            Command::Migrate(Migrate::Up) => runtime.block_on(migrate(&load(loader)?))?,
+            _ => return runtime.block_on(self.run(loader, start)),
         }
         Ok(Exit::Clean)
     }
 
     async fn run<R: Running>(
         self,
-        effective: &Effective,
+        loader: Loader,
         start: impl AsyncFnOnce(&Effective, Life) -> Result<R, Fatal>,
     ) -> Result<Exit, Fatal> {
         let life = Life::new(Clock::system(), drain::Limits::default());
         let stop = life.stop().clone();
+        // First of all: until then a signal kills.
         signals::listen(stop.clone(), life.reload().clone())
             .map_err(|error| Fatal::new("cannot listen for signals").caused_by(error))?;
+        let effective = load(loader)?;
         let traces = effective.flag("tracing.openTelemetry.enabled");
         let telemetry = Telemetry::install(&Options {
             service: self.name,
@@ -78,8 +79,8 @@ impl Program {
         // Who is asked to stop before it is up has nobody to drain; what was being written is a transaction.
         let started = tokio::select! {
             biased;
-            started = start(effective, life) => Some(started?),
             () = stop.asked() => None,
+            started = start(&effective, life) => Some(started?),
         };
         let exit = match started {
             Some(running) => live(running).await,

@@ -15,6 +15,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use identity::User;
 use model::Snapshot;
+use runtime::serve::PeerCertificates;
 
 use crate::precondition::Precondition;
 use crate::problem::Problem;
@@ -142,7 +143,7 @@ async fn work(api: &Arc<Api>, call: &Call, method: &Method, body: Body) -> Resul
         Operation::One(kind) if *method == Method::PUT => {
             // Who may not write does not get to send megabytes either.
             write::admit(api, call, kind)?;
-            limits::MAX_BODY
+            limits.body_size
         }
         Operation::IssueToken(_) => limits::MAX_TOKEN_REQUEST,
         _ => 0,
@@ -231,7 +232,12 @@ fn caller(api: &Api, route: &Route, parts: &Parts) -> Result<User, Problem> {
     if route.operation.is_open() {
         return Ok(User::anonymous());
     }
-    let facts = identity::RequestFacts { peer: peer(parts), host: host(parts), headers: &parts.headers };
+    let facts = identity::RequestFacts {
+        peer: peer(parts),
+        host: host(parts),
+        headers: &parts.headers,
+        certified: parts.extensions.get::<PeerCertificates>().is_some(),
+    };
     api.settings.authentication.caller(&facts, &api.configuration(), api.clock.now()).map_err(|error| {
         tracing::info!(%error, path = parts.uri.path(), "a credential was refused");
         Problem::unauthenticated()

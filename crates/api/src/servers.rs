@@ -18,6 +18,8 @@ pub struct Listeners {
     pub http: Option<SocketAddr>,
     /// With TLS.
     pub https: Option<(SocketAddr, Files)>,
+    /// Bounds of both.
+    pub limits: Limits,
 }
 
 /// Real addresses of a running API.
@@ -42,13 +44,13 @@ pub async fn start(listeners: Listeners, router: &Router, life: &Life) -> Result
     if let Some(address) = listeners.http {
         let listener = bind(address, "http").await?;
         servers.http = Some(local(&listener)?);
-        tokio::spawn(serve(listener, None, router.clone(), Limits::default(), life.drain().listener()));
+        tokio::spawn(serve(listener, None, router.clone(), listeners.limits, life.drain().listener()));
     }
     if let Some((listener, tls)) = https {
         servers.https = Some(local(&listener)?);
         let router = router.clone().layer(Extension(Tls));
         let config = Some(tls.config().clone());
-        tokio::spawn(serve(listener, config, router, Limits::default(), life.drain().listener()));
+        tokio::spawn(serve(listener, config, router, listeners.limits, life.drain().listener()));
         tls.keep_current("api-certificate", "api", life);
     }
     Ok(servers)

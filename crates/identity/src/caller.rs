@@ -1,4 +1,5 @@
-//! Who calls the API: first by where the call comes from, then by the token it shows (api-and-kumactl 2.8).
+//! Who calls the API: first by where the call comes from, then by the certificate or the token it shows
+//! (api-and-kumactl 2.8).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,6 +22,8 @@ pub struct RequestFacts<'a> {
     pub host: &'a str,
     /// All headers.
     pub headers: &'a HeaderMap,
+    /// Whether the client showed a certificate that its connection accepted.
+    pub certified: bool,
 }
 
 /// How callers are recognised, `apiServer.authn` in the configuration.
@@ -30,6 +33,8 @@ pub struct Authentication {
     pub localhost_is_admin: bool,
     /// Whether tokens count.
     pub tokens: bool,
+    /// Whether a client's certificate makes it an admin.
+    pub client_certificates: bool,
     /// Whether keys in secrets count.
     pub use_secrets: bool,
     /// Keys of the configuration.
@@ -38,7 +43,13 @@ pub struct Authentication {
 
 impl Default for Authentication {
     fn default() -> Self {
-        Self { localhost_is_admin: true, tokens: true, use_secrets: true, static_keys: Vec::new() }
+        Self {
+            localhost_is_admin: true,
+            tokens: true,
+            client_certificates: false,
+            use_secrets: true,
+            static_keys: Vec::new(),
+        }
     }
 }
 
@@ -53,7 +64,7 @@ impl Authentication {
         snapshot: &Snapshot,
         now: DateTime<Utc>,
     ) -> Result<User, VerifyError> {
-        if self.localhost_is_admin && is_local(facts) {
+        if self.localhost_is_admin && is_local(facts) || self.client_certificates && facts.certified {
             return Ok(User::admin());
         }
         let header = facts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -128,7 +139,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
             .collect();
-        let facts = RequestFacts { peer: Some(peer.parse().unwrap()), host, headers: &headers };
+        let facts = RequestFacts { peer: Some(peer.parse().unwrap()), host, headers: &headers, certified: false };
         let authentication = Authentication::default();
         authentication.caller(&facts, &Snapshot::empty(), DateTime::UNIX_EPOCH).is_ok_and(|user| user == User::admin())
     }

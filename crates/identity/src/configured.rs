@@ -9,8 +9,11 @@ use runtime::Fatal;
 use serde::Deserialize;
 
 use crate::caller::Authentication;
-use crate::tls::{Files, ensure_certificate};
+use crate::tls::{Clients, Files, ensure_certificate};
 use crate::token::{StaticKey, Validator};
+
+/// The `apiServer.authn.type` by which a client's certificate makes it an administrator.
+const CLIENT_CERTIFICATES: &str = "adminClientCerts";
 
 /// A public key in the configuration; exactly one of `key` and `keyFile`, which the configuration has checked.
 #[derive(Default, Deserialize)]
@@ -33,6 +36,7 @@ impl Authentication {
         Ok(Self {
             localhost_is_admin: effective.flag("apiServer.authn.localhostIsAdmin"),
             tokens: effective.text("apiServer.authn.type") == "tokens",
+            client_certificates: effective.text("apiServer.authn.type") == CLIENT_CERTIFICATES,
             use_secrets,
             static_keys,
         })
@@ -75,8 +79,7 @@ impl Files {
         Self {
             certificate: text("tlsCertFile").into(),
             key: text("tlsKeyFile").into(),
-            client_ca: None,
-            require_client: false,
+            clients: None,
             min_version: text("tlsMinVersion"),
             max_version: text("tlsMaxVersion"),
             cipher_suites: effective.texts(&format!("{server}.tlsCipherSuites")).to_vec(),
@@ -105,14 +108,24 @@ impl Files {
     /// # Errors
     /// A client certificate is required and nothing says which are good.
     pub fn of_the_api(effective: &Effective) -> Result<Self, Fatal> {
-        let ca = effective.text("apiServer.https.tlsCaFile");
-        let require_client = effective.flag("apiServer.https.requireClientCert");
-        if require_client && ca.is_empty() {
-            return Err(Fatal::new("apiServer.https.requireClientCert is set without an authority")
-                .remedy("set apiServer.https.tlsCaFile to the certificates that may have signed a client's"));
+        let path = |key: &str| Some(effective.text(key)).filter(|text| !text.is_empty()).map(PathBuf::from);
+        let clients = Clients {
+            file: path("apiServer.https.tlsCaFile"),
+            folder: path("apiServer.auth.clientCertsDir"),
+            required: effective.flag("apiServer.https.requireClientCert"),
+        };
+        let remedy = "set apiServer.auth.clientCertsDir to a folder with client certificates, or \
+                      apiServer.https.tlsCaFile to the authority that signs them";
+        let nobody = clients.file.is_none() && clients.folder.is_none();
+        let certificates_count = effective.text("apiServer.authn.type") == CLIENT_CERTIFICATES;
+        if clients.required && nobody {
+            return Err(Fatal::new("apiServer.https.requireClientCert is set without an authority").remedy(remedy));
         }
-        let client_ca = (!ca.is_empty()).then(|| PathBuf::from(ca));
-        Ok(Self { client_ca, require_client, ..Self::configured(effective, "apiServer.https") })
+        if certificates_count && nobody {
+            tracing::warn!("apiServer.authn.type is {CLIENT_CERTIFICATES} and no client certificate is good; {remedy}");
+        }
+        let asked = clients.required || certificates_count;
+        Ok(Self { clients: asked.then_some(clients), ..Self::configured(effective, "apiServer.https") })
     }
 }
 
@@ -156,7 +169,11 @@ mod tests {
         };
         assert!(load(&["apiServer.https.requireClientCert=true"]).is_err());
         let files = load(&["apiServer.https.requireClientCert=true", "apiServer.https.tlsCaFile=/ca.pem"]).unwrap();
-        assert!(files.require_client && files.client_ca.as_deref() == Some("/ca.pem".as_ref()));
+        assert_eq!(files.clients, Some(Clients { file: Some("/ca.pem".into()), folder: None, required: true }));
         assert_eq!(files.min_version, "TLSv1_2");
+        let admins = ["apiServer.authn.type=adminClientCerts", "apiServer.auth.clientCertsDir=/certs"];
+        let clients = load(&admins).unwrap().clients;
+        assert_eq!(clients, Some(Clients { file: None, folder: Some("/certs".into()), required: false }));
+        assert_eq!(load(&["apiServer.https.tlsCaFile=/ca.pem"]).unwrap().clients, None, "nobody looks at it");
     }
 }

@@ -2,6 +2,7 @@
 //! running server (api-and-kumactl 5.1).
 
 pub mod client;
+mod clients;
 mod shown;
 
 use std::fs;
@@ -19,10 +20,15 @@ use runtime::tasks::{OnFailure, Task};
 use runtime::{Fatal, Life};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{CertificateError, ServerConfig, SupportedProtocolVersion};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+pub use self::clients::Clients;
+use self::clients::Judge;
 
 use crate::signing_key::{SigningKey, to_pem};
 
@@ -95,10 +101,8 @@ pub struct Files {
     pub certificate: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
-    /// Authorities of client certificates, PEM; without them no client is asked for one.
-    pub client_ca: Option<PathBuf>,
-    /// Whether a client without certificate is turned away.
-    pub require_client: bool,
+    /// Which certificates of clients are good; without it no client is asked for one.
+    pub clients: Option<Clients>,
     /// `TLSv1_2`, `TLSv1_3` or empty for the lowest that is safe.
     pub min_version: String,
     /// The same, empty for the highest.
@@ -112,6 +116,7 @@ pub struct Files {
 pub struct ServerTls {
     files: Arc<Files>,
     certificate: Arc<Exchangeable>,
+    judge: Option<Arc<Judge>>,
     config: Arc<ServerConfig>,
 }
 
@@ -128,18 +133,14 @@ impl ServerTls {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&versions(&files)?)
             .map_err(unusable)?;
-        let builder = match &files.client_ca {
+        let judge = files.clients.clone().map(|clients| Judge::new(clients, provider)).transpose()?.map(Arc::new);
+        let builder = match &judge {
             None => builder.with_no_client_auth(),
-            Some(file) => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(authorities(file)?.into(), provider);
-                let verifier = if files.require_client { verifier } else { verifier.allow_unauthenticated() };
-                let failed = |error| Fatal::new(format!("cannot use \"{}\"", file.display())).caused_by(error);
-                builder.with_client_cert_verifier(verifier.build().map_err(failed)?)
-            }
+            Some(judge) => builder.with_client_cert_verifier(Arc::<Judge>::clone(judge)),
         };
         let mut config = builder.with_cert_resolver(Arc::<Exchangeable>::clone(&certificate));
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        Ok(Self { files: Arc::new(files), certificate, config: Arc::new(config) })
+        Ok(Self { files: Arc::new(files), certificate, judge, config: Arc::new(config) })
     }
 
     /// The configuration, for good: a new certificate shows in it.
@@ -161,14 +162,14 @@ impl ServerTls {
         shown::chain_pem(&self.certificate.0.load().cert)
     }
 
-    /// Reads certificate and key again; new connections get them.
+    /// Reads certificate and key again, and which clients are good; new connections get them.
     ///
     /// # Errors
     /// As [`ServerTls::load`]; the old certificate stays.
     pub fn reload(&self) -> Result<(), Fatal> {
         let key = certified_key(&self.files, self.config.crypto_provider())?;
         self.certificate.0.store(Arc::new(key));
-        Ok(())
+        self.judge.as_ref().map_or(Ok(()), |judge| judge.reload())
     }
 
     /// Reloads in a task of this name and owner whenever the life says that files changed.
@@ -256,14 +257,16 @@ fn certificates_of(pem: &[u8], called: &str) -> Result<Vec<CertificateDer<'stati
     }
 }
 
-fn authorities(file: &Path) -> Result<RootCertStore, Fatal> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(file)? {
-        let unusable =
-            |error| Fatal::new(format!("cannot use an authority in \"{}\"", file.display())).caused_by(error);
-        roots.add(certificate).map_err(unusable)?;
+fn in_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), rustls::Error> {
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let (now, validity) = (i64::try_from(now.as_secs()).unwrap_or(i64::MAX), parsed.validity());
+    if now < validity.not_before.timestamp() {
+        return Err(CertificateError::NotValidYet.into());
     }
-    Ok(roots)
+    if now > validity.not_after.timestamp() {
+        return Err(CertificateError::Expired.into());
+    }
+    Ok(())
 }
 
 pub(crate) fn read(file: &Path, what: &str) -> Result<Vec<u8>, Fatal> {
@@ -287,7 +290,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use rustls::pki_types::ServerName;
-    use rustls::{ClientConfig, ClientConnection, ServerConnection};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
 
     use super::*;
 
@@ -316,11 +319,17 @@ mod tests {
         Ok(client.peer_certificates().unwrap()[0].clone())
     }
 
+    fn authorities(file: &Path) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(certificates(file).unwrap());
+        roots
+    }
+
     fn client(files: &Files, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
         ClientConfig::builder_with_provider(provider(&[]))
             .with_protocol_versions(versions)
             .unwrap()
-            .with_root_certificates(authorities(&files.certificate).unwrap())
+            .with_root_certificates(authorities(&files.certificate))
             .with_no_client_auth()
     }
 
@@ -363,11 +372,12 @@ mod tests {
         assert!(handshake(&server, client(&files, &[&rustls::version::TLS12])).is_err());
         assert!(handshake(&server, client(&files, ALL)).is_ok());
 
-        let asking = Files { client_ca: Some(files.certificate.clone()), require_client: true, ..files.clone() };
-        let server = ServerTls::load(asking.clone(), &[]).unwrap();
-        assert!(handshake(&server, client(&files, ALL)).is_err());
-        let server = ServerTls::load(Files { require_client: false, ..asking }, &[]).unwrap();
-        assert!(handshake(&server, client(&files, ALL)).is_ok());
+        for required in [true, false] {
+            let clients = Clients { file: Some(files.certificate.clone()), folder: None, required };
+            let asking = Files { clients: Some(clients), ..files.clone() };
+            let server = ServerTls::load(asking, &[]).unwrap();
+            assert_eq!(handshake(&server, client(&files, ALL)).is_err(), required);
+        }
     }
 
     #[test]

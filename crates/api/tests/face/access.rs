@@ -16,7 +16,7 @@ use crate::support::{Face, KEY, LOCAL, REMOTE, REVOKED, settings};
 
 /// Sort of a request, as far as access is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+pub enum Asked {
     /// What nobody has to prove anything for.
     Open,
     Read,
@@ -29,7 +29,7 @@ enum Asked {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
+pub enum Class {
     /// Got as far as its content: 200, 201, 400 or 404.
     Passed,
     /// 401.
@@ -41,7 +41,7 @@ enum Class {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Caller {
+pub enum Caller {
     Local,
     Admin,
     OtherGroup,
@@ -65,7 +65,7 @@ const RULES: [(Asked, [Class; 5]); 7] = [
     (Asked::Token, [Passed, Passed, Denied, Who, Denied]),
 ];
 
-fn rule(asked: Asked, caller: Caller) -> Class {
+pub fn rule(asked: Asked, caller: Caller) -> Class {
     let (_, row) = RULES.iter().find(|(row, _)| *row == asked).unwrap();
     row[CALLERS.iter().position(|column| *column == caller).unwrap()]
 }
@@ -98,7 +98,7 @@ fn class(status: StatusCode) -> Option<Class> {
 }
 
 /// Callers by name: where they are and what they show.
-fn callers() -> Vec<(&'static str, Caller, &'static str, Option<String>)> {
+pub fn callers() -> Vec<(&'static str, Caller, &'static str, Option<String>)> {
     let now = Utc::now();
     let issue = |group: &str, id, began, lifetime| {
         let user = User { name: "jo".into(), groups: Some(vec![group.to_owned()]) };
@@ -149,29 +149,58 @@ fn body(operation: Operation) -> Value {
     }
 }
 
-async fn check_all(face: &Face, rule: impl Fn(Asked, Caller) -> Class) -> usize {
-    let mut wrong = Vec::new();
-    let mut count = 0;
-    for (name, caller, from, token) in callers() {
-        let bearer = token.map(|token| format!("Bearer {token}"));
-        let headers: Vec<(&str, &str)> = bearer.iter().map(|bearer| ("authorization", &**bearer)).collect();
+/// What came of a table.
+#[derive(Default)]
+pub struct Checked {
+    wrong: Vec<String>,
+    count: usize,
+}
+
+impl Checked {
+    /// Sends every method of every route as one caller.
+    pub async fn every_route(
+        &mut self,
+        face: &Face,
+        name: &str,
+        caller: Caller,
+        rule: &impl Fn(Asked, Caller) -> Class,
+        send: impl AsyncFn(&Method, &str, &Value) -> StatusCode,
+    ) {
         for route in route::all() {
             for method in route.operation.methods() {
                 let expected = rule(sort(route.operation, method), caller);
                 let before = face.revision();
-                let answer = face.send(from, method, &path(&route), &headers, &body(route.operation)).await;
-                count += 1;
-                if class(answer.status) != Some(expected) {
-                    wrong.push(format!("{name}: {method} {}: {}, not {expected:?}", route.template, answer.status));
+                let status = send(method, &path(&route), &body(route.operation)).await;
+                self.count += 1;
+                if class(status) != Some(expected) {
+                    self.wrong.push(format!("{name}: {method} {}: {status}, not {expected:?}", route.template));
                 }
                 if expected != Passed && face.revision() != before {
-                    wrong.push(format!("{name}: {method} {} was refused and changed something", route.template));
+                    self.wrong.push(format!("{name}: {method} {} was refused and changed something", route.template));
                 }
             }
         }
     }
-    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
-    count
+
+    /// How many combinations there were, all of them right.
+    pub fn end(self) -> usize {
+        let Self { wrong, count } = self;
+        assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+        count
+    }
+}
+
+async fn check_all(face: &Face, rule: impl Fn(Asked, Caller) -> Class) -> usize {
+    let mut checked = Checked::default();
+    for (name, caller, from, token) in callers() {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let headers: Vec<(&str, &str)> = bearer.iter().map(|bearer| ("authorization", &**bearer)).collect();
+        let send = async |method: &Method, path: &str, body: &Value| {
+            face.send(from, method, path, &headers, body).await.status
+        };
+        checked.every_route(face, name, caller, &rule, send).await;
+    }
+    checked.end()
 }
 
 /// API-14: the localhost rule and the tokens, on every route.

@@ -3,11 +3,16 @@
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
+use api::proxy_admin::{Failure, Question};
+use chrono::DateTime;
+use futures::future::BoxFuture;
 use http::Method;
-use runtime::{Drain, exit, serve};
+use runtime::{Drain, ManualClock, exit, serve};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -149,6 +154,69 @@ async fn without_a_free_place_a_request_is_refused_with_a_reason() {
     assert_eq!(refused.json()["title"], "Service unavailable");
     assert_eq!(server.get().await, "HTTP/1.1 503 Service Unavailable");
     assert!(server.has_metric(r#"api_requests_refused_total{limit="concurrent"} 2"#));
+}
+
+/// A proxy that never answers.
+#[derive(Debug, Default)]
+struct Silent {
+    asked: tokio::sync::Notify,
+}
+
+impl api::ProxyAdmin for Silent {
+    fn ask<'a>(&'a self, _: &'a Arc<model::Resource>, _: Question) -> BoxFuture<'a, Result<bytes::Bytes, Failure>> {
+        Box::pin(async {
+            self.asked.notify_one();
+            std::future::pending().await
+        })
+    }
+}
+
+/// The limit of a request's work, 60 s by default, on the clock of the program: given up then, not before, and the
+/// place is free again.
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_does_not_end_is_given_up_after_its_time() {
+    let silent = Arc::new(Silent::default());
+    let hand = ManualClock::at(DateTime::UNIX_EPOCH);
+    let limits = api::Limits { concurrent: 1, ..api::Limits::default() };
+    let with_proxies = api::Settings { proxy_admin: Some(silent.clone()), limits, ..settings() };
+    let metrics = with_proxies.metrics.clone();
+    let face = Arc::new(Face::at(with_proxies, hand.clock()).await);
+    let key = model::Key::new(model::Kind::Dataplane, "default", "dp");
+    let dataplane = model::Payload::from_message(&kds_proto::kuma::mesh::v1alpha1::Dataplane::default());
+    let dataplane = model::Resource::new(key, model::Labels::default(), dataplane);
+    face.store.apply(store::Batch::new().create(dataplane)).await.unwrap();
+
+    let asking = tokio::spawn({
+        let face = Arc::clone(&face);
+        async move { face.local(&Method::GET, "/meshes/default/dataplanes/dp/stats", &[], &Value::Null).await }
+    });
+    tokio::time::timeout(PATIENCE, silent.asked.notified()).await.unwrap();
+    let meanwhile = async || face.local(&Method::GET, "/meshes/default", &[], &Value::Null).await.status;
+    hand.advance(Duration::from_secs(59));
+    assert_eq!((meanwhile().await.as_u16(), asking.is_finished()), (503, false), "the only place is taken");
+    hand.advance(Duration::from_secs(1));
+    let answer = tokio::time::timeout(PATIENCE, asking).await.unwrap().unwrap();
+    assert_eq!((answer.status.as_u16(), &answer.headers["retry-after"]), (503, &http::HeaderValue::from_static("1")));
+    let told = answer.json();
+    assert_eq!(told["title"], "Service unavailable");
+    assert!(told["detail"].as_str().unwrap().starts_with("no answer within 60 s; "), "{told}");
+    assert_eq!(meanwhile().await.as_u16(), 200);
+    let registry = runtime::Metrics::default();
+    registry.register(|registry| metrics.register(registry));
+    assert!(registry.text().unwrap().contains(r#"api_requests_refused_total{limit="work-time"} 1"#));
+}
+
+/// A smaller bound of the configuration is the one that counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_body_of_a_resource_is_as_large_as_the_setting_says() {
+    let body = timeout(1).to_string();
+    for (body_size, status) in [(body.len(), "201 Created"), (body.len() - 1, "413 Payload Too Large")] {
+        let limits = api::Limits { body_size, ..api::Limits::default() };
+        let server = Server::start(limits, serve::Limits::default()).await;
+        let head = put_head(body.len()).replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
+        let answer = all(server.send(&format!("{head}{body}")).await).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+    }
 }
 
 const IDLE: usize = 10_000;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test: what is missing ends it")]
 
 mod access;
+mod certificates;
 mod limits;
 mod support;
 mod writes;

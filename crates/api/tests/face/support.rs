@@ -73,6 +73,10 @@ pub fn settings() -> Settings {
 
 impl Face {
     pub async fn new(settings: Settings) -> Self {
+        Self::at(settings, Clock::system()).await
+    }
+
+    pub async fn at(settings: Settings, clock: Clock) -> Self {
         let store = Store::open(store::Settings::new(Backend::SqliteInMemory)).await.unwrap();
         let mesh = Key::global(Kind::Mesh, "default");
         let revoked = Secret { data: Some(REVOKED.to_string().into_bytes()) };
@@ -83,7 +87,7 @@ impl Face {
             .create(KEY.to_secret(&Purpose::Dataplane { mesh: "default".into() }))
             .create(Resource::new(Purpose::User.revocations(), Labels::default(), Payload::from_message(&revoked)));
         store.apply(batch).await.unwrap();
-        Self { router: api::router(settings, store.clone(), Clock::system()), store }
+        Self { router: api::router(settings, store.clone(), clock), store }
     }
 
     pub fn revision(&self) -> u64 {

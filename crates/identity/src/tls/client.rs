@@ -9,11 +9,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::{certificates, certificates_of};
+use super::{certificates, certificates_of, in_time};
 
 /// Whom a client trusts.
 #[derive(Clone, Copy, Debug)]
@@ -121,18 +119,6 @@ impl ServerCertVerifier for Named {
     }
 }
 
-fn in_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
-    let (now, validity) = (i64::try_from(now.as_secs()).unwrap_or(i64::MAX), parsed.validity());
-    if now < validity.not_before.timestamp() {
-        return Err(CertificateError::NotValidYet.into());
-    }
-    if now > validity.not_after.timestamp() {
-        return Err(CertificateError::Expired.into());
-    }
-    Ok(())
-}
-
 /// Trusts every certificate (`tlsSkipVerify`); the other end still has to hold its key.
 #[derive(Debug)]
 struct Blind(Arc<CryptoProvider>);
@@ -177,6 +163,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use rcgen::{BasicConstraints, CertificateParams, IsCa};
+    use rustls::CertificateError;
 
     use super::*;
     use crate::signing_key::to_pem;
