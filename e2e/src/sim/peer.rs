@@ -282,7 +282,8 @@ impl Peer {
         }
     }
 
-    /// Resources of its own names that say they are another zone's, or the global's.
+    /// Resources that say they are another zone's, or the global's: under the very names that these would have, and under
+    /// its own.
     fn claims(&self, kind: Kind) -> Vec<v3::Resource> {
         if !matches!(kind, Kind::MeshService | Kind::ZoneIngress | Kind::Dataplane | Kind::MeshTimeout) {
             return Vec::new();
@@ -290,13 +291,11 @@ impl Peer {
         let mesh = if kind == Kind::ZoneIngress { "" } else { MESH };
         let claim = |author: Author, origin: &str, name: &str| {
             let mut resource = content::resource(&Id { author, kind, mesh: mesh.into(), name: name.into() }, 1);
-            let name = format!("{name}-{}", self.name);
-            resource.meta.labels = resource
-                .meta
-                .labels
-                .with(labels::DISPLAY_NAME, resource.meta.display_name())
-                .with(labels::ORIGIN, origin);
-            resource.meta.key.name = name.as_str().into();
+            resource.meta.labels = resource.meta.labels.with(labels::ORIGIN, origin);
+            if fastrand::bool() {
+                resource.meta.labels = resource.meta.labels.with(labels::ZONE, &self.name);
+            }
+            wire::hashed(&mut resource);
             packed(&resource)
         };
         let other = &self.others[fastrand::usize(..self.others.len())];

@@ -69,6 +69,27 @@ async fn a_bad_resource_is_refused_and_the_others_live() {
     world.end().await;
 }
 
+/// kds-wire 4.3: a zone that asks for another zone's name first does not get it: it is told which name is its own, and
+/// the global counts it. The other zone finds its name free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zone_takes_no_name_of_another() {
+    let world = World::start(OPEN).await;
+    let (mut east, mut west) = (FakeZone::connect(&world, "east").await, FakeZone::connect(&world, "west").await);
+    east.settle().await;
+    west.settle().await;
+    let (stolen, own) = (packed(&dataplane("a", "10.0.0.1"), "west"), packed(&dataplane("b", "10.0.0.2"), "east"));
+    east.send("Dataplane", vec![stolen.clone(), own], Vec::new()).await;
+    let told = east.answer().await.error_detail.expect("refused").message;
+    let name = stolen.name.trim_end_matches(".default");
+    assert!(told.contains(name) && told.contains("is not named as zone \"east\" names it"), "{told}");
+    let metrics = world.running.metrics().text().unwrap();
+    assert!(metrics.contains("kds_rejections_total{by=\"global\",type=\"Dataplane\"} 1"), "{metrics}");
+    west.tell(&[dataplane("a", "10.1.0.1")]).await;
+    let (_, stored) = world.api().get(&format!("/meshes/default/dataplanes/{name}")).await;
+    assert_eq!(stored["labels"]["kuma.io/zone"], "west", "{stored}");
+    world.end().await;
+}
+
 /// KDS-39, KDS-54: the first response of a stream is everything that the zone has, and nobody else's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_first_response_lacks_is_gone() {

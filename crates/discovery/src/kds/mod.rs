@@ -4,6 +4,7 @@
 //! bytes. [`down`] is the view of a zone, [`receive`] takes over what a peer tells.
 
 pub mod down;
+mod edit;
 mod moment;
 pub mod node;
 pub mod receive;

@@ -1,11 +1,12 @@
 //! Taking over what a peer tells: what is to be written, and what is refused (kds-wire 3.3, 3.9, 4.5, 4.6).
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kds_proto::kuma::mesh::v1alpha1::{Dataplane, ZoneEgress, ZoneIngress};
 use model::{Key, Kind, Payload, Resource, Snapshot, labels};
 
+use super::edit;
 use super::wire::{self, Undecodable};
 use crate::subscriber::Update;
 
@@ -101,7 +102,10 @@ fn take(taker: Taker<'_>, mut resource: Resource, stored: &Snapshot, received: &
         if matches!(taker, Taker::Zone) {
             resource.status = resource.kind().info().status.map(|zero| Payload::from_bytes(zero.as_bytes()));
         }
-        received.creates.push(resource);
+        match taker.other_name(&resource) {
+            Some(text) => received.refusals.push(Refusal { key: resource.meta.key, conflict: false, text }),
+            None => received.creates.push(resource),
+        }
         return;
     };
     if !taker.may_change(known) {
@@ -162,6 +166,16 @@ impl Taker<'_> {
         }
     }
 
+    /// What is wrong with the name of a new resource: a zone that hashes names has only those that are hashed with its
+    /// own, so that none can take the name that another zone is going to need (kds-wire 4.3).
+    fn other_name(&self, resource: &Resource) -> Option<String> {
+        let Self::Global { zone, hashes_names: true } = self else { return None };
+        let (key, due) = (&resource.meta.key, model::name::hashed(&resource.meta));
+        (*key.name != *due).then(|| {
+            format!("{key} is not named as zone {zone:?} names it: by its mesh, labels and zone it would be {due:?}")
+        })
+    }
+
     /// As it is stored: what comes from a zone is the zone's (KDS-53).
     fn attributed(&self, mut resource: Resource) -> Resource {
         if let Self::Global { zone, .. } = self {
@@ -177,37 +191,48 @@ impl Taker<'_> {
     }
 }
 
-/// The spec with the zone in it, if another one or none stands there. A zone tag that is missing is not added.
-fn attributed_spec(resource: &Resource, zone: &str) -> Option<Payload> {
-    let pin = |tags: &mut std::collections::BTreeMap<String, String>| {
-        if let Some(tag) = tags.get_mut(ZONE_TAG) {
-            *tag = zone.to_owned();
-        }
-    };
-    match resource.kind() {
-        Kind::ZoneIngress => changed(resource, |ingress: &mut ZoneIngress| {
-            ingress.zone = zone.to_owned();
-            ingress.available_services.iter_mut().for_each(|service| pin(&mut service.tags));
-        }),
-        Kind::ZoneEgress => changed(resource, |egress: &mut ZoneEgress| egress.zone = zone.to_owned()),
-        Kind::Dataplane => changed(resource, |dataplane: &mut Dataplane| {
-            let Some(networking) = &mut dataplane.networking else { return };
-            networking.inbound.iter_mut().for_each(|inbound| pin(&mut inbound.tags));
-            networking.gateway.iter_mut().for_each(|gateway| pin(&mut gateway.tags));
-        }),
-        _ => None,
-    }
+/// Numbers of the fields that tell of a zone.
+mod field {
+    pub const DATAPLANE_NETWORKING: u32 = 1;
+    pub const NETWORKING_INBOUND: u32 = 1;
+    pub const INBOUND_TAGS: u32 = 2;
+    pub const NETWORKING_GATEWAY: u32 = 3;
+    pub const GATEWAY_TAGS: u32 = 1;
+    pub const INGRESS_ZONE: u32 = 1;
+    pub const INGRESS_SERVICES: u32 = 3;
+    pub const SERVICE_TAGS: u32 = 1;
+    pub const EGRESS_ZONE: u32 = 1;
 }
 
-/// New content, unless it is the old.
-fn changed<S: model::spec::ProtoSpec + Clone + PartialEq>(
-    resource: &Resource,
-    change: impl FnOnce(&mut S),
-) -> Option<Payload> {
-    let before = resource.spec.message::<S>().ok()?;
-    let mut after = S::clone(&before);
-    change(&mut after);
-    (*before != after).then(|| Payload::from_message(&after))
+/// The spec with the zone in it, if another one or none stands there. A zone tag that is missing is not added.
+fn attributed_spec(resource: &Resource, zone: &str) -> Option<Payload> {
+    let spec = &resource.spec.bytes()[..];
+    let pinned = match resource.kind() {
+        Kind::ZoneIngress => edit::with_text(spec, field::INGRESS_ZONE, zone).and_then(|own| {
+            edit::then(own, |spec| {
+                edit::within(spec, field::INGRESS_SERVICES, |service| {
+                    edit::with_entry(service, field::SERVICE_TAGS, ZONE_TAG, zone)
+                })
+            })
+        }),
+        Kind::ZoneEgress => edit::with_text(spec, field::EGRESS_ZONE, zone),
+        Kind::Dataplane => edit::within(spec, field::DATAPLANE_NETWORKING, |networking| {
+            let inbounds = edit::within(networking, field::NETWORKING_INBOUND, |inbound| {
+                edit::with_entry(inbound, field::INBOUND_TAGS, ZONE_TAG, zone)
+            })?;
+            edit::then(inbounds, |networking| {
+                edit::within(networking, field::NETWORKING_GATEWAY, |gateway| {
+                    edit::with_entry(gateway, field::GATEWAY_TAGS, ZONE_TAG, zone)
+                })
+            })
+        }),
+        _ => return None,
+    };
+    // It has been read before: no error is left.
+    match pinned {
+        Ok(Cow::Owned(pinned)) => Some(Payload::from_bytes(pinned)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -215,10 +240,11 @@ mod tests {
     use kds_proto::envoy::service::discovery::v3;
     use kds_proto::kuma::mesh::v1alpha1::dataplane::Networking;
     use kds_proto::kuma::mesh::v1alpha1::dataplane::networking::Inbound;
-    use kds_proto::kuma::mesh::v1alpha1::{Mesh, zone_ingress};
+    use kds_proto::kuma::mesh::v1alpha1::{Dataplane, Mesh, ZoneIngress, zone_ingress};
     use kds_proto::kuma::system::v1alpha1::Secret;
     use model::snapshot::Change;
     use model::{Labels, Payload};
+    use prost::Message as _;
 
     use super::*;
 
@@ -389,14 +415,41 @@ mod tests {
             own
         };
         let stored = holding(&[of("a", "east"), of("gone", "east"), of("east.old", "east"), of("b", "west")]);
-        let mut liar = of("new", "west");
-        liar.meta.labels = liar.meta.labels.with(labels::ORIGIN, "global");
+        let mut made = of("new", "east");
+        wire::hashed(&mut made);
+        let mut liar = made.clone();
+        liar.meta.labels = liar.meta.labels.with(labels::ORIGIN, "global").with(labels::ZONE, "west");
         let told = update(Kind::MeshTimeout, true, &[of("a", "east"), liar, of("b", "east")], &[]);
         let received = receive(FROM_EAST, Kind::MeshTimeout, &told, &stored);
-        assert_eq!(names(&received.creates), ["new"]);
-        assert_eq!(received.creates[0].meta.labels, of("new", "east").meta.labels);
+        assert_eq!(received.creates, [made]);
         assert_eq!(removed(&received), ["east.old", "gone"]);
         assert_eq!(received.refusals[0].key.name.as_ref(), "b");
+    }
+
+    /// kds-wire 4.3: a free name that another zone is going to need is refused, and so is one that nobody hashed; of what
+    /// is stored, an owner changes everything.
+    #[test]
+    fn a_zone_takes_no_name_of_another_zone() {
+        let hashed = |zone: &str| {
+            let mut own = timeout("redis", Some("zone"), TIMEOUT);
+            own.meta.labels = own.meta.labels.with(labels::ZONE, zone);
+            wire::hashed(&mut own);
+            own
+        };
+        let told = [hashed("east"), hashed("west"), timeout("plain", Some("zone"), TIMEOUT)];
+        let update = update(Kind::MeshTimeout, true, &told, &[]);
+        let received = receive(FROM_EAST, Kind::MeshTimeout, &update, &Snapshot::empty());
+        assert_eq!(received.creates, [hashed("east")]);
+        let (due, taken) = (&hashed("east").meta.key.name, &hashed("west").meta.key);
+        let text =
+            format!("{taken} is not named as zone \"east\" names it: by its mesh, labels and zone it would be {due:?}");
+        assert_eq!(received.message().unwrap().lines().next().unwrap(), text);
+        assert_eq!(received.refusals.len(), 2);
+
+        let mut known = timeout("plain", Some("zone"), OTHER);
+        known.meta.labels = known.meta.labels.with(labels::ZONE, "east");
+        let received = receive(FROM_EAST, Kind::MeshTimeout, &update, &holding(&[known]));
+        assert_eq!(names(&received.updates), ["plain"]);
     }
 
     #[test]
@@ -405,6 +458,29 @@ mod tests {
         let told = update(Kind::MeshTimeout, false, &[timeout("a", None, TIMEOUT)], &["b.default"]);
         let received = receive(taker, Kind::MeshTimeout, &told, &holding(&[timeout("east.b", None, TIMEOUT)]));
         assert_eq!((names(&received.creates), removed(&received)), (vec!["east.a"], vec!["east.b"]));
+    }
+
+    /// 9.3: what a later version adds stays in the spec of which the zone is changed.
+    #[test]
+    fn fields_of_a_later_version_are_handed_on() {
+        const LATER: &[u8] = b"\xa2\x06\x05later";
+        let inbound =
+            Inbound { port: 80, tags: [(ZONE_TAG.to_owned(), "west".to_owned())].into(), ..Inbound::default() };
+        let written = |message: &dyn Fn() -> Vec<u8>| [&message()[..], LATER].concat();
+        let inbound = written(&|| inbound.encode_to_vec());
+        let listeners = prost::encoding::bytes::encode;
+        let mut networking = Networking { address: "10.0.0.2".into(), ..Default::default() }.encode_to_vec();
+        listeners(1, &inbound, &mut networking);
+        // Number 9 are the listeners of 2.14.
+        listeners(9, &b"\x08\x01".to_vec(), &mut networking);
+        let mut spec = Vec::new();
+        listeners(1, &networking, &mut spec);
+        spec.extend_from_slice(LATER);
+        let key = Key::new(Kind::Dataplane, "default", "d");
+        let resource = Resource::new(key, Labels::default(), Payload::from_bytes(spec.clone()));
+        let stored = FROM_EAST.attributed(resource).spec;
+        let expected = String::from_utf8_lossy(&spec).replace("west", "east");
+        assert_eq!(String::from_utf8_lossy(stored.bytes()), expected);
     }
 
     /// KDS-53: the zone in a spec is the stream's.

@@ -1,12 +1,13 @@
 //! What a global shall hold of one of its zones: a view of the zone's moments (kds-wire 4.4, KDS-45).
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kds_proto::kuma::mesh::v1alpha1::{DataplaneInsight, DiscoverySubscription, ZoneEgressInsight, ZoneIngressInsight};
 use model::{Kind, Payload, Resource, labels};
 
 use super::Moment;
+use super::edit::{self, Edit};
 use super::rules::goes_up;
 use super::wire;
 use crate::view::{Changes, Encoded, Interest, View};
@@ -80,23 +81,21 @@ impl View for Up {
     }
 }
 
+/// Number of the field that holds the subscriptions of each of the three insights.
+const SUBSCRIPTIONS: u32 = 1;
+/// Number of the field of a subscription that counts generations.
+const GENERATION: u32 = 7;
+
 /// An insight whose subscriptions count no generations, which grow as long as a proxy is connected (KDS-58).
 fn without_generations(resource: &Resource) -> Option<Payload> {
-    fn zeroed(subscriptions: &mut [DiscoverySubscription]) -> bool {
-        let count = subscriptions.iter().filter(|subscription| subscription.generation != 0).count();
-        subscriptions.iter_mut().for_each(|subscription| subscription.generation = 0);
-        count > 0
+    if !matches!(resource.kind(), Kind::DataplaneInsight | Kind::ZoneIngressInsight | Kind::ZoneEgressInsight) {
+        return None;
     }
-    macro_rules! of {
-        ($insight:ty) => {{
-            let mut insight = <$insight>::clone(&*resource.spec.message::<$insight>().ok()?);
-            zeroed(&mut insight.subscriptions).then(|| Payload::from_message(&insight))
-        }};
-    }
-    match resource.kind() {
-        Kind::DataplaneInsight => of!(DataplaneInsight),
-        Kind::ZoneIngressInsight => of!(ZoneIngressInsight),
-        Kind::ZoneEgressInsight => of!(ZoneEgressInsight),
+    let zeroed = |subscription| {
+        edit::edited(subscription, |field| if field.number == GENERATION { Edit::Drop } else { Edit::Keep })
+    };
+    match edit::within(resource.spec.bytes(), SUBSCRIPTIONS, zeroed) {
+        Ok(Cow::Owned(still)) => Some(Payload::from_bytes(still)),
         _ => None,
     }
 }
@@ -108,7 +107,7 @@ pub fn matters(kind: Kind) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use kds_proto::kuma::mesh::v1alpha1::KumaResource;
+    use kds_proto::kuma::mesh::v1alpha1::{DataplaneInsight, DiscoverySubscription, KumaResource};
     use model::snapshot::{Change, Snapshot};
     use model::{Key, Labels};
     use prost::Message;

@@ -357,7 +357,12 @@ impl Zone {
 
     fn resource(&self, mesh: &str, shown: &str, spec: Any) -> Resource {
         let labels = [("kuma.io/display-name", shown), ("kuma.io/origin", "zone"), ("kuma.io/zone", &self.name)];
-        let name = format!("{shown}-{}", self.name);
+        let own = model::Resource::new(
+            model::Key::new(model::Kind::Dataplane, mesh, shown),
+            labels.into_iter().collect(),
+            model::Payload::default(),
+        );
+        let name = model::name::hashed(&own.meta);
         let meta = Meta { name: name.clone(), mesh: mesh.to_owned(), labels: owned(&labels), ..Meta::default() };
         let packed = KumaResource { meta: Some(meta), spec: Some(spec), status: None };
         let resource = Some(Any::pack(&packed));
