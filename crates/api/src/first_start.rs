@@ -1,7 +1,7 @@
 //! Making what a control plane has to have, once, by the leader alone (api-and-kumactl 6). What exists is never
 //! overwritten.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use config::Effective;
@@ -11,9 +11,11 @@ use kds_proto::kuma::system::v1alpha1::Config;
 use model::spec::SpecError;
 use model::{Key, Kind, Labels, Payload, Resource, Snapshot};
 use runtime::Life;
+use runtime::readiness::NotReady;
 use runtime::tasks::{Backoff, OnFailure, Task};
 use store::{ApplyError, Batch, Lease, Store};
 use tokio::sync::watch;
+use tokio::sync::watch::error::RecvError;
 
 use crate::companions::{self, CompanionError};
 use crate::{Listeners, NewMesh};
@@ -92,20 +94,40 @@ pub fn start<M, F>(
 
     let task = Task { name: "defaults-seen", owner: "defaults", on_failure: OnFailure::Restart(backoff) };
     let configuration = store.configuration();
-    let mut waiting = Some(life.readiness().not_ready("waiting for the default resources"));
+    let waiting = Waiting::new(life.readiness().not_ready("waiting for the default resources"));
     life.tasks().spawn(task, move || {
-        let (mut configuration, waiting) = (configuration.clone(), waiting.take());
+        let (configuration, waiting) = (configuration.clone(), waiting.clone());
         async move {
-            // Every control plane makes it, in one transaction with all the rest.
-            let last = Internal::Instances.key();
-            let seen = configuration.wait_for(|stored| stored.get(&last).is_some()).await?.clone();
+            let seen = made(configuration).await?;
             if switches.admin_token && seen.get(&admin_token()).is_some() {
                 tell_of_the_token(switches.port);
             }
-            drop(waiting);
+            waiting.over();
             Ok(())
         }
     });
+}
+
+/// Keeps the program from being ready until the first start is over. Clones share it, so that a task which begins anew
+/// still holds it.
+#[derive(Clone, Debug)]
+struct Waiting(Arc<Mutex<Option<NotReady>>>);
+
+impl Waiting {
+    fn new(reason: NotReady) -> Self {
+        Self(Arc::new(Mutex::new(Some(reason))))
+    }
+
+    fn over(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// The snapshot that shows that everything is there.
+async fn made(mut stored: watch::Receiver<Arc<Snapshot>>) -> Result<Arc<Snapshot>, RecvError> {
+    // Every control plane makes it, in one transaction with all the rest.
+    let last = Internal::Instances.key();
+    Ok(stored.wait_for(|stored| stored.get(&last).is_some()).await?.clone())
 }
 
 /// Waits until this process leads, asks what is missing, and makes it in one transaction.
@@ -230,6 +252,17 @@ mod tests {
         store.release(&other).await.unwrap();
         tokio::time::timeout(Duration::from_secs(30), life.readiness().ready()).await.expect("in time");
         assert_eq!(store.configuration().borrow().count(Kind::GlobalSecret), 1);
+    }
+
+    /// Its task is started anew when it fails.
+    #[test]
+    fn a_wait_that_is_cut_short_is_not_over() {
+        let life = Life::new(Clock::system(), drain::Limits::default());
+        let waiting = Waiting::new(life.readiness().not_ready("waiting for the default resources"));
+        drop(waiting.clone());
+        assert!(!life.readiness().is_ready());
+        waiting.clone().over();
+        assert!(life.readiness().is_ready());
     }
 
     /// Somebody is faster once: the next look finds it there.
