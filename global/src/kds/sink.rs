@@ -1,11 +1,13 @@
 //! Stores what a zone tells, as the zone's own (kds-wire 4.6, 7).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use discovery::kds::receive::{Received, Taker, receive};
 use discovery::stream::{Sink, Verdict};
 use discovery::subscriber::Update;
 use model::{Key, Kind};
+use runtime::Clock;
 use store::{ApplyError, Batch, Store, Write};
 
 use super::metrics::Metrics;
@@ -13,6 +15,9 @@ use crate::insights::StreamKind;
 
 /// Tries of one update when somebody else writes the same resources, which only another stream of the same zone does.
 const TRIES: usize = 10;
+
+/// Between them: the snapshot shows the other write a moment later.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Names in one line of the log.
 const NAMED: usize = 20;
@@ -23,6 +28,7 @@ pub(crate) struct FromZone {
     pub zone: Arc<str>,
     pub hashes_names: bool,
     pub store: Store,
+    pub clock: Clock,
     pub metrics: Metrics,
 }
 
@@ -67,8 +73,7 @@ impl FromZone {
                 }
                 Err(error) => return Err(error.to_string()),
             }
-            // The snapshot shows the other write a moment later.
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            self.clock.sleep(PAUSE).await;
         }
         Err(last.map_or_else(String::new, |error| error.to_string()))
     }

@@ -87,6 +87,7 @@ impl KdsSyncService for Door {
             zone: Arc::clone(&session.zone),
             hashes_names: caller.has(HASHES_NAMES),
             store: self.store.clone(),
+            clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         };
         self.run(session, KIND, end, async move {
