@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    router::cli::main("kuma-ingress", env!("CARGO_PKG_VERSION"))
+    router::cli::main("kuma-ingress", env!("CARGO_PKG_VERSION"), router::proxy::ProxyType::Ingress)
 }

@@ -1,4 +1,6 @@
-//! The command line of the two programs, which differ by their name alone.
+//! The command line of the two programs, which differ by their name and the type of proxy that they are.
+
+mod control_plane;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +12,8 @@ use clap::{Args, FromArgMatches, Parser, Subcommand};
 use runtime::telemetry::{Options, Telemetry};
 use runtime::{Exit, Fatal, exit, host, signals};
 
-use crate::program::{self, Config};
+use crate::program::{self, Config, Routes};
+use crate::proxy::ProxyType;
 use crate::server::Settings;
 
 #[derive(Debug, Parser)]
@@ -30,24 +33,29 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Run {
-    /// Take the routes from the static part of an Envoy bootstrap, YAML or JSON; it is read again when it is replaced.
+    /// Take the routes from the static part of an Envoy bootstrap, YAML or JSON, and not from a control plane; it is read
+    /// again when it is replaced.
     #[arg(long, value_name = "FILE")]
-    bootstrap: PathBuf,
+    bootstrap: Option<PathBuf>,
+    #[command(flatten)]
+    control_plane: control_plane::Flags,
     /// Where /healthy, /ready and /metrics are served.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9902")]
     diagnostics: SocketAddr,
-    /// Threads; one for each core unless given.
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    concurrency: Option<u16>,
+    /// Threads; 0: one for each core.
+    #[arg(long, value_name = "NUMBER", env = "KUMA_DATAPLANE_RUNTIME_CONCURRENCY", default_value_t = 0,
+        value_parser = clap::value_parser!(u16).range(..=1024))]
+    concurrency: u16,
     /// Most connections at a time.
     #[arg(long, value_name = "NUMBER", default_value_t = Settings::default().connections)]
     max_connections: usize,
     /// Most connections at a time from one address.
     #[arg(long, value_name = "NUMBER", default_value_t = Settings::default().connections_per_source)]
     max_connections_per_source: usize,
-    /// How long open connections may last after a SIGTERM, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    drain_time: u64,
+    /// How long open connections may last after a SIGTERM.
+    #[arg(long, value_name = "DURATION", env = "KUMA_DATAPLANE_DRAIN_TIME", default_value = "30s",
+        value_parser = control_plane::go_duration)]
+    drain_time: Duration,
     /// Tell each connection in the log when it ends.
     #[arg(long)]
     access_log: bool,
@@ -60,7 +68,7 @@ struct Run {
 }
 
 /// The whole program; its exit codes stand in [`runtime::exit`].
-pub fn main(name: &'static str, version: &'static str) -> ExitCode {
+pub fn main(name: &'static str, version: &'static str, proxy_type: ProxyType) -> ExitCode {
     let command = <Cli as clap::CommandFactory>::command().name(name).bin_name(name);
     let cli = match Cli::from_arg_matches(&command.get_matches()) {
         Ok(cli) => cli,
@@ -71,11 +79,11 @@ pub fn main(name: &'static str, version: &'static str) -> ExitCode {
             println!("{name} {version}");
             Ok(Exit::Clean)
         }
-        Command::Run(run) => route(name, version, run),
+        Command::Run(run) => route(name, version, proxy_type, run),
     })
 }
 
-fn route(name: &'static str, version: &'static str, run: Run) -> Result<Exit> {
+fn route(name: &'static str, version: &'static str, proxy_type: ProxyType, run: Run) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let telemetry = Telemetry::install(&Options {
@@ -86,17 +94,21 @@ fn route(name: &'static str, version: &'static str, run: Run) -> Result<Exit> {
             traces: None,
         })?;
         let defaults = Settings::default();
+        let routes = match run.bootstrap {
+            Some(file) => Routes::File(file),
+            None => Routes::ControlPlane(Box::new(run.control_plane.read(proxy_type)?)),
+        };
         let running = program::run(Config {
-            bootstrap: run.bootstrap,
+            routes,
             diagnostics: run.diagnostics,
             server: Settings {
-                workers: run.concurrency.map_or(defaults.workers, Into::into),
+                workers: if run.concurrency == 0 { defaults.workers } else { run.concurrency.into() },
                 connections: run.max_connections,
                 connections_per_source: run.max_connections_per_source,
                 access_log: run.access_log,
                 ..defaults
             },
-            drain: Duration::from_secs(run.drain_time),
+            drain: run.drain_time,
         })
         .await?;
         signals::listen(running.stop().clone(), running.reload().clone()).context("cannot listen for signals")?;

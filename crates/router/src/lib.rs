@@ -4,6 +4,7 @@
 //! they share is a [table](table::Table) that is swapped as a whole, [clusters](cluster::Cluster) with one order of
 //! endpoints each, and counts.
 
+pub mod ads;
 pub mod balance;
 pub mod bootstrap;
 pub mod cli;
@@ -13,6 +14,7 @@ pub mod listeners;
 mod metrics;
 mod pipe;
 pub mod program;
+pub mod proxy;
 pub mod resources;
 pub mod server;
 pub mod table;

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Unit;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::{Registry, Unit};
 
 use crate::listeners::Listeners;
 use crate::server::Refusal;
@@ -16,6 +17,41 @@ use crate::table::Counters;
 /// Reads the counts of all listeners.
 #[derive(Debug)]
 pub struct Metrics(pub Arc<Listeners>);
+
+/// What happens between a router and its control plane.
+#[derive(Debug, Default)]
+pub struct AdsCounts {
+    connected: Gauge,
+    streams: Counter,
+    updates: Family<Vec<(&'static str, &'static str)>, Counter>,
+}
+
+impl AdsCounts {
+    /// Has them told.
+    pub fn register(&self, registry: &mut Registry) {
+        let connected = "Whether a stream of the control plane is open";
+        registry.register("router_control_plane_connected", connected, self.connected.clone());
+        registry.register("router_control_plane_streams", "Streams that were opened", self.streams.clone());
+        registry.register("router_updates", "Updates of the control plane, by result", self.updates.clone());
+    }
+
+    /// A stream was opened.
+    pub fn connected(&self) {
+        self.connected.set(1);
+        self.streams.inc();
+    }
+
+    /// None is open.
+    pub fn disconnected(&self) {
+        self.connected.set(0);
+    }
+
+    /// An update came; whether all of it was taken.
+    pub fn updated(&self, taken: bool) {
+        let result = if taken { "taken" } else { "refused_in_part" };
+        self.updates.get_or_create(&vec![("result", result)]).inc();
+    }
+}
 
 /// A count of a route, its name and its meaning.
 type RouteCount = (&'static str, &'static str, Option<Unit>, fn(&Counters) -> &AtomicU64);

@@ -1,5 +1,6 @@
 //! Filter chains of a listener.
 
+use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -28,9 +29,9 @@ pub(super) struct Leads {
 
 /// What a chain does.
 #[derive(Debug)]
-pub(super) enum Chain<'c> {
+pub(super) enum Chain {
     /// Routes these names.
-    Route { names: &'c [String], leads: Leads },
+    Route { names: Vec<String>, leads: Leads },
     /// Answers everybody who is not routed with these bytes.
     Answer(Bytes),
 }
@@ -46,17 +47,16 @@ pub(super) fn title(chain: &FilterChain) -> String {
 }
 
 /// Where a listener listens, if it is one that a router can serve at all.
-pub(super) fn address(listener: &Listener) -> Result<SocketAddr, String> {
-    let mut rest = listener.clone();
-    (rest.name, rest.stat_prefix) = (String::new(), String::new());
-    (rest.filter_chains, rest.listener_filters) = (Vec::new(), Vec::new());
-    (rest.address, rest.enable_reuse_port, rest.metadata, rest.tcp_backlog_size) = (None, None, None, None);
-    (rest.traffic_direction, rest.per_connection_buffer_limit_bytes) = (0, None);
-    nothing_else(&rest)?;
-    for filter in &listener.listener_filters {
+pub(super) fn address(mut listener: Listener) -> Result<SocketAddr, String> {
+    let (address, filters) = (listener.address.take(), mem::take(&mut listener.listener_filters));
+    (listener.name, listener.stat_prefix) = (String::new(), String::new());
+    (listener.enable_reuse_port, listener.metadata, listener.tcp_backlog_size) = (None, None, None);
+    (listener.traffic_direction, listener.per_connection_buffer_limit_bytes) = (0, None);
+    nothing_else(&listener)?;
+    for filter in &filters {
         inspects(filter)?;
     }
-    socket_address(listener.address.as_ref().ok_or("it has no address")?)
+    socket_address(&address.ok_or("it has no address")?)
 }
 
 fn inspects(filter: &ListenerFilter) -> Result<(), String> {
@@ -70,12 +70,16 @@ fn inspects(filter: &ListenerFilter) -> Result<(), String> {
     }
 }
 
-impl<'c> Chain<'c> {
-    pub fn read(chain: &'c FilterChain) -> Result<Self, String> {
-        let mut rest = chain.clone();
-        (rest.name, rest.filters, rest.filter_chain_match, rest.metadata) = (String::new(), Vec::new(), None, None);
-        nothing_else(&rest)?;
-        let [filter] = chain.filters.as_slice() else {
+impl Chain {
+    /// Takes the chain apart; its name and its match stay, to call it by.
+    pub fn read(chain: &mut FilterChain) -> Result<Self, String> {
+        let filters = mem::take(&mut chain.filters);
+        let (name, matched) = (mem::take(&mut chain.name), chain.filter_chain_match.take());
+        chain.metadata = None;
+        let rest = nothing_else(chain);
+        (chain.name, chain.filter_chain_match) = (name, matched);
+        rest?;
+        let [filter] = filters.as_slice() else {
             return Err("it must have one filter, tcp_proxy".to_owned());
         };
         let Some(ConfigType::TypedConfig(config)) = &filter.config_type else {
@@ -91,7 +95,7 @@ impl<'c> Chain<'c> {
         if names.is_empty() {
             return Err("it matches without serverNames".to_owned());
         }
-        Ok(Self::Route { names, leads: leads(config)? })
+        Ok(Self::Route { names: names.to_vec(), leads: leads(config)? })
     }
 }
 

@@ -17,6 +17,8 @@ use kds_proto::envoy::config::cluster::v3::Cluster as ClusterResource;
 use kds_proto::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy};
 use kds_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use kds_proto::envoy::config::listener::v3::Listener as ListenerResource;
+use kds_proto::envoy::extensions::transport_sockets::tls::v3::Secret;
+use kds_proto::envoy::extensions::transport_sockets::tls::v3::secret::Type as SecretType;
 
 pub use refusal::Refusal;
 
@@ -34,6 +36,7 @@ pub struct Resources {
     clusters: HashMap<String, Definition>,
     assignments: HashMap<String, Assignment>,
     listeners: BTreeMap<String, Listener>,
+    secrets: HashMap<String, Secret>,
     /// Clusters in use, by name and then by the tags that narrow them.
     live: HashMap<String, BTreeMap<Tags, Weak<Cluster>>>,
 }
@@ -124,20 +127,42 @@ impl Resources {
         self.refresh(name);
     }
 
+    /// Takes a secret: a certificate with its key, or authorities.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn put_secret(&mut self, secret: Secret) -> Result<(), Refusal> {
+        match &secret.r#type {
+            Some(SecretType::TlsCertificate(_) | SecretType::ValidationContext(_)) => {
+                self.secrets.insert(secret.name.clone(), secret);
+                Ok(())
+            }
+            _ => Err(Refusal::new("Secret", &secret.name, "it is no certificate and no authorities".to_owned())),
+        }
+    }
+
+    /// Forgets a secret.
+    pub fn remove_secret(&mut self, name: &str) {
+        self.secrets.remove(name);
+    }
+
     /// Takes a listener, new or changed. Chains that are refused are told, the others count.
     ///
     /// # Errors
     /// Nothing of it can be served; the one that was there is kept.
-    pub fn put_listener(&mut self, listener: ListenerResource) -> Result<Vec<Refusal>, Refusal> {
+    pub fn put_listener(&mut self, mut listener: ListenerResource) -> Result<Vec<Refusal>, Refusal> {
         let name = listener.name.clone();
-        let address = chain::address(&listener).map_err(|reason| Refusal::new("Listener", &name, reason))?;
+        let mut chains = std::mem::take(&mut listener.filter_chains);
+        let address = chain::address(listener).map_err(|reason| Refusal::new("Listener", &name, reason))?;
         let mut refused = Vec::new();
-        let mut table = Table::with_capacity(listener.filter_chains.len());
-        let mut routes = HashMap::with_capacity(listener.filter_chains.len());
+        let mut table = Table::with_capacity(chains.len());
+        let mut routes = HashMap::with_capacity(chains.len());
         let known = self.listeners.remove(&name);
-        for given in &listener.filter_chains {
-            let refuse = |reason: String| Refusal::new("Listener", &name, format!("{}: {reason}", chain::title(given)));
-            match Chain::read(given) {
+        for mut given in chains.drain(..) {
+            let read = Chain::read(&mut given);
+            let refuse =
+                |reason: String| Refusal::new("Listener", &name, format!("{}: {reason}", chain::title(&given)));
+            match read {
                 Ok(Chain::Answer(answer)) => table.answer_all(answer),
                 Ok(Chain::Route { names, leads }) => {
                     let before = known.as_ref().and_then(|known| known.routes.get(&leads));
@@ -145,7 +170,7 @@ impl Resources {
                         Arc::new(Route { cluster: self.live(&leads), counters: Counters::default() })
                     });
                     for server_name in names {
-                        if let Err(taken) = table.insert(server_name, Arc::clone(&route)) {
+                        if let Err(taken) = table.insert(&server_name, Arc::clone(&route)) {
                             refused.push(refuse(taken.to_string()));
                         }
                     }
