@@ -22,6 +22,7 @@ pub mod sni;
 pub mod spec;
 pub mod syntax;
 pub mod violation;
+pub mod workload_identity;
 
 pub use kind::Kind;
 pub use kri::Kri;

@@ -99,14 +99,10 @@ pub fn of_external_service(view: &View<'_>, service: &str) -> Access {
 
 /// The older policy that is closest to an inbound: the one that names most of its tags, the newest of equals.
 fn older(view: &View<'_>, inbound: &Tags) -> Option<Arc<Resource>> {
-    let rank = |selector: &Tags| {
-        let any = selector.values().filter(|value| *value == ANY_VALUE).count();
-        (selector.len() - any, any)
-    };
     let best = |resource: &Arc<Resource>| {
         let policy = resource.spec.message::<TrafficPermission>().ok()?;
         let selectors = policy.destinations.iter().map(|selector| &selector.r#match);
-        selectors.filter(|selector| tags::matches(selector, inbound)).map(rank).max()
+        selectors.filter(|selector| tags::matches(selector, inbound)).map(tags::rank).max()
     };
     let all = view.snapshot.list_in(Kind::TrafficPermission, &view.name);
     let ranked = all.filter_map(|resource| Some((best(resource)?, resource)));

@@ -1,9 +1,11 @@
-//! Go templates in documents: host names and SPIFFE IDs are only parsed, ports of virtual outbounds carried out.
+//! Go templates in documents: host names, SPIFFE IDs, ports of virtual outbounds.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
 use gtmpl_ng::{Context, FuncError, ParseError, Template, Value};
 
+use crate::labels::Labels;
 use crate::violation::{Path, Violations};
 
 /// Longest template that is parsed, in bytes. Host names and SPIFFE IDs are far below it.
@@ -18,7 +20,7 @@ pub fn check(at: &Path, template: &str, found: &mut Violations) {
     }
 }
 
-/// What a template makes of these entries.
+/// What a template makes of these entries; what is no entry reads `<no value>`.
 ///
 /// # Errors
 /// It does not parse, or cannot be carried out.
@@ -26,6 +28,48 @@ pub fn render(text: &str, entries: &BTreeMap<String, String>) -> Result<String, 
     let template = parsed(text).map_err(RenderError::Parse)?;
     let entries: HashMap<String, String> = entries.clone().into_iter().collect();
     template.render(&Context::from(entries)).map_err(|fault| RenderError::Execute(fault.to_string()))
+}
+
+/// What a template makes of a resource: of its `fields` and, by the function `label`, of its labels.
+///
+/// # Errors
+/// It does not parse, cannot be carried out, or asks for a field or label that is not there.
+pub fn render_resource(text: &str, fields: &[(&str, &str)], labels: &Labels) -> Result<String, RenderError> {
+    let entries = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let missing = |fault: String| RenderError::Execute(format!("template: :1: executing \"\": {fault}"));
+    LABELS.with_borrow_mut(|place| *place = Looked { labels: labels.clone(), missing: None });
+    let rendered = render(text, &entries);
+    let looked = LABELS.take();
+    match looked.missing {
+        Some(key) => Err(RenderError::Execute(label_fault(text, &key))),
+        None => match rendered {
+            Ok(made) if made.contains(NO_VALUE) => Err(missing(format!("there is no such field: {made}"))),
+            rendered => rendered,
+        },
+    }
+}
+
+/// What stands for an entry that is not there.
+const NO_VALUE: &str = "<no value>";
+
+thread_local! {
+    /// Functions of templates have no context: while one is carried out, this is it.
+    static LABELS: RefCell<Looked> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Looked {
+    labels: Labels,
+    /// The first label that was asked for and is not there.
+    missing: Option<String>,
+}
+
+/// Go tells where the function stands, counted from 0.
+fn label_fault(text: &str, key: &str) -> String {
+    let call = format!("label {key:?}");
+    let at = text.find(&call).unwrap_or(0);
+    let (line, column) = (text[..at].matches('\n').count() + 1, at - text[..at].rfind('\n').map_or(0, |end| end + 1));
+    format!("template: :{line}:{column}: executing \"\" at <{call}>: error calling label: label {key} not found")
 }
 
 /// Why a template makes nothing.
@@ -55,8 +99,15 @@ fn parsed(text: &str) -> Result<Template, String> {
     Ok(template)
 }
 
-fn label(_: &[Value]) -> Result<Value, FuncError> {
-    Ok(Value::from(""))
+fn label(arguments: &[Value]) -> Result<Value, FuncError> {
+    let [Value::String(key)] = arguments else { return Err(FuncError::ExactlyXArgs("label".to_owned(), 1)) };
+    LABELS.with_borrow_mut(|looked| match looked.labels.get(key) {
+        Some(value) => Ok(Value::from(value)),
+        None => {
+            looked.missing.get_or_insert_with(|| key.clone());
+            Ok(Value::from(""))
+        }
+    })
 }
 
 fn in_gos_words(text: &str, fault: &ParseError) -> String {
@@ -124,6 +175,24 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(()), "{text}");
         }
+    }
+
+    #[test]
+    fn fields_and_labels_of_a_resource_are_filled_in() {
+        let labels: Labels = [("app", "web"), ("a/b", "c")].into_iter().collect();
+        let render = |text: &str| render_resource(text, &[("Name", "web-1"), ("Empty", "")], &labels);
+        assert_eq!(render(r#"{{ .Name }}.{{ label "a/b" }}{{ .Empty }}.mesh"#).unwrap(), "web-1.c.mesh");
+        assert_eq!(
+            render(r#"{{ if .Empty }}x{{ else }}{{ printf "%s-%s" .Name (label "app") }}{{ end }}"#).unwrap(),
+            "web-1-web"
+        );
+        let execute = |fault: &str| Err(RenderError::Execute(fault.to_owned()));
+        let fault = r#"template: :1:6: executing "" at <label "zone">: error calling label: label zone not found"#;
+        assert_eq!(render(r#"abc{{ label "zone" }}"#), execute(fault));
+        assert!(render("{{ .Nope }}").is_err());
+        assert_eq!(render("{{ .Name").unwrap_err(), RenderError::Parse("template: :1: unclosed action".to_owned()));
+        // Nothing is left behind for the next.
+        assert!(render_resource(r#"{{ label "app" }}"#, &[], &Labels::default()).is_err());
     }
 
     #[test]

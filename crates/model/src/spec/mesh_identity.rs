@@ -145,6 +145,9 @@ pub struct Status {
     pub conditions: Vec<Condition>,
 }
 
+/// Read like a spec: the store holds both as JSON.
+impl JsonSpec for Status {}
+
 impl JsonSpec for MeshIdentity {
     fn validate(&self, _: &Meta, found: &mut Violations) {
         let path = Path::of("spec");

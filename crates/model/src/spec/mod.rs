@@ -28,7 +28,7 @@ mod external_service;
 mod fault_injection;
 mod formats;
 mod free_form;
-mod go_template;
+pub mod go_template;
 pub mod header;
 pub mod header_modifier;
 mod health_check;

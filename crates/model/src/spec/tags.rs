@@ -202,6 +202,12 @@ pub fn matches(selector: &Tags, tags: &Tags) -> bool {
     selector.iter().all(|(name, value)| tags.get(name).is_some_and(|has| value == ANY_VALUE || has == value))
 }
 
+/// How closely a selector describes what it matches, to compare selectors with: by the number of its tags, then by how many
+/// of them name a value.
+pub fn rank(selector: &Tags) -> (usize, usize) {
+    (selector.len(), selector.values().filter(|value| *value != ANY_VALUE).count())
+}
+
 /// Tags as messages print a set of them: `a=1 b=2`.
 pub fn print(tags: &Tags) -> String {
     let pairs: Vec<String> = tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
