@@ -13,6 +13,7 @@ use runtime::{Clock, Fatal, Life, drain, exit};
 
 use crate::VERSION;
 use crate::defaults::Wanted;
+use crate::derived;
 use crate::kds::Federation;
 use crate::xds;
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub diagnostics: Diagnostics,
     /// Switches of what is made at first start.
     pub defaults: Switches,
+    /// How it concludes what follows from its own resources.
+    pub(crate) derived: derived::Settings,
     /// The zone, as far as that depends on it.
     pub(crate) zone: Wanted,
     /// The global that it follows, if any.
@@ -68,6 +71,7 @@ impl Config {
         Ok(Self {
             store: store::Settings::configured(effective, clock.clone())?,
             zone: Wanted { switches, zone: zone.clone() },
+            derived: derived::Settings::configured(effective, &zone),
             api: api::Settings::configured(effective, Mode::Zone(zone), instance)?,
             defaults: switches,
             federation,

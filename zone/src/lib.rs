@@ -12,6 +12,7 @@ mod bootstrap;
 pub mod cli;
 mod config;
 mod defaults;
+mod derived;
 #[cfg(test)]
 mod documented;
 mod kds;
@@ -52,6 +53,10 @@ pub async fn run(config: Config) -> Result<Running, Fatal> {
     let (zone, clock) = (config.zone, life.clock().clone());
     let missing = move |stored| defaults::missing(zone.clone(), stored, clock.clone());
     api::first_start::start(config.defaults, store, &leading, life, config.backoff, missing);
+
+    let derived = derived::Metrics::default();
+    metrics.register(|registry| derived.register(registry));
+    derived::start(config.derived, store, &leading, life, derived, config.backoff);
 
     match config.federation {
         Some(federation) => {

@@ -76,6 +76,38 @@ async fn a_zone_alone_writes_everything() {
     end(running).await;
 }
 
+/// DP-31, DP-32: what is told of a dataplane is told of its zone, at once and without a tick.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zone_tells_what_follows_from_its_dataplanes() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = start(folder.path(), &[]).await;
+    let caller = Caller::http(running.api.http);
+    let everywhere = json!({"type": "Mesh", "name": "default", "meshServices": {"mode": "Everywhere"}});
+    assert_eq!(caller.put("/meshes/default", &everywhere).await.0, StatusCode::OK);
+    assert_eq!(caller.put(INGRESS, &ingress()).await.0, StatusCode::CREATED);
+    let dataplane = |state: &str| {
+        json!({"type": "Dataplane", "mesh": "default", "name": "web-1", "networking": {"address": "10.0.0.2",
+            "inbound": [{"port": 80, "state": state, "tags": {"kuma.io/service": "web"}}]}})
+    };
+    let path = "/meshes/default/dataplanes/web-1";
+    assert_eq!(caller.put(path, &dataplane("Ready")).await.0, StatusCode::CREATED);
+    let offered = async || caller.get(INGRESS).await.1["availableServices"].clone();
+    let tags = json!({"kuma.io/service": "web", "kuma.io/zone": "east"});
+    let expected = json!([{"tags": tags, "instances": 1, "mesh": "default"}]);
+    eventually("the ingress offers the service", || async { offered().await == expected }).await;
+    let service = async || caller.get("/meshes/default/meshservices/web").await.1;
+    eventually("there is a MeshService", || async { service().await["spec"]["state"] == "Available" }).await;
+    assert_eq!(service().await["labels"]["kuma.io/managed-by"], "meshservice-generator");
+
+    assert_eq!(caller.put(path, &dataplane("NotReady")).await.0, StatusCode::OK);
+    eventually("the ingress offers it no more", || async { offered().await.as_array().is_none_or(Vec::is_empty) })
+        .await;
+    eventually("the MeshService is not available", || async { service().await["spec"]["state"] == "Unavailable" })
+        .await;
+    assert!(running.metrics().markdown().unwrap().contains("`derived_written_total`"));
+    end(running).await;
+}
+
 /// API 2.2: with a global above, it writes what is a zone's, and the rest comes from there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_federated_zone_writes_only_what_is_its_own() {
