@@ -3,6 +3,7 @@
 pub mod defaults;
 pub mod document;
 pub mod duration;
+pub mod hostname;
 pub mod insight;
 pub mod intake;
 pub mod kind;
@@ -22,6 +23,7 @@ pub mod sni;
 pub mod spec;
 pub mod syntax;
 pub mod violation;
+pub mod vips;
 pub mod workload_identity;
 
 pub use kind::Kind;

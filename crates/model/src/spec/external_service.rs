@@ -11,6 +11,12 @@ use crate::spec::tags::Rules;
 use crate::spec::{ProtoSpec, data_source};
 use crate::violation::{Path, Violations};
 
+/// Host and port that a service outside the mesh has.
+pub fn host_and_port(external: &ExternalService) -> Option<(&str, u32)> {
+    let (host, port) = split_host_port(&external.networking.as_ref()?.address)?;
+    Some((host, port.parse().ok()?))
+}
+
 impl ProtoSpec for ExternalService {
     fn validate(&self, _: &Meta, found: &mut Violations) {
         let at = Path::of("networking");

@@ -60,6 +60,12 @@ pub fn port(conf: &Conf, tags: &Tags) -> Result<u16, String> {
     })
 }
 
+/// The tags of a service that the parameters stand for.
+pub fn chosen(conf: &Conf, tags: &Tags) -> Tags {
+    let keys = conf.parameters.iter().map(tag);
+    keys.filter_map(|key| Some((key.to_owned(), tags.get(key)?.clone()))).collect()
+}
+
 fn evaluate(conf: &Conf, template: &str, tags: &Tags) -> Result<String, String> {
     let entries: BTreeMap<String, String> = conf
         .parameters
