@@ -5,13 +5,16 @@
 //! what those before it want, so that a new dataplane has its service, address and name after one batch. Everything is
 //! written only where it differs, at the version that was looked at: who lost a race looks again.
 
+mod hostnames;
 mod inventory;
 mod metrics;
 mod multi_zone;
 mod round;
 mod service_status;
+mod service_vips;
 mod services;
 mod tag_sets;
+mod tag_vips;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +29,7 @@ use tokio::sync::watch;
 
 pub(crate) use metrics::Metrics;
 use round::{Round, Seen};
+use service_vips::Pools;
 
 /// Rest after a write that follows a quiet time: what changes meanwhile is one write.
 const SHORTEST_REST: Duration = Duration::from_millis(10);
@@ -38,15 +42,21 @@ const MOST_WRITES: usize = 500;
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Name of the zone.
-    pub zone: String,
+    zone: String,
     /// Where its workloads run.
-    pub environment: Environment,
+    environment: Environment,
     /// Whether services are made of dataplanes (`coreResources.enabled`).
-    pub makes_services: bool,
+    makes_services: bool,
     /// How long a service without dataplanes stays (`meshService.deletionGracePeriod`).
-    pub grace: Duration,
+    grace: Duration,
+    /// Networks that services get addresses from, by kind (`ipam`).
+    networks: Vec<(Kind, String)>,
+    /// How services by their tag are named.
+    names: tag_vips::Settings,
+    /// Whether services get host names (`coreResources.enabled`).
+    gives_hostnames: bool,
     /// Prefixes of the tags that ingresses tell other zones; none: all of them (`experimental.ingressTagFilters`).
-    pub tag_filters: Vec<String>,
+    tag_filters: Vec<String>,
 }
 
 /// Something that follows from other resources.
@@ -65,20 +75,48 @@ impl Settings {
             environment: zone.environment,
             makes_services: enabled(Kind::MeshService),
             grace: effective.duration("meshService.deletionGracePeriod").to_std().unwrap_or_default(),
+            networks: [
+                (Kind::MeshService, "ipam.meshService.cidr"),
+                (Kind::MeshExternalService, "ipam.meshExternalService.cidr"),
+                (Kind::MeshMultiZoneService, "ipam.meshMultiZoneService.cidr"),
+            ]
+            .map(|(kind, key)| (kind, effective.text(key).to_owned()))
+            .into(),
+            names: tag_vips::Settings {
+                zone: zone.name.clone(),
+                network: effective.text("dnsServer.CIDR").to_owned(),
+                of_services: effective.flag("dnsServer.serviceVipEnabled"),
+                domain: effective.text("dnsServer.domain").to_owned(),
+            },
+            gives_hostnames: enabled(Kind::HostnameGenerator),
             tag_filters: effective.texts("experimental.ingressTagFilters").to_vec(),
         }
     }
 
     /// All of them, those that others build on first.
-    fn conclusions(&self) -> Vec<Box<dyn Conclusion>> {
-        let mut all: Vec<Box<dyn Conclusion>> = Vec::new();
-        all.push(Box::new(inventory::Inventory::new(&self.zone, self.tag_filters.clone())));
+    fn conclusions(&self, pools: &Pools) -> Vec<Box<dyn Conclusion>> {
+        let zone = &self.zone;
+        let mut all: Vec<Box<dyn Conclusion>> = vec![
+            Box::new(inventory::Inventory::new(zone, self.tag_filters.clone())),
+            Box::new(tag_vips::TagVips::new(self.names.clone())),
+        ];
         if self.makes_services {
-            all.push(Box::new(services::Services::new(&self.zone, self.environment.as_str(), self.grace)));
+            all.push(Box::new(services::Services::new(zone, self.environment.as_str(), self.grace)));
         }
-        all.push(Box::new(service_status::ServiceStatus::new(&self.zone, self.environment)));
+        all.push(Box::new(service_status::ServiceStatus::new(zone, self.environment)));
         all.push(Box::new(multi_zone::MultiZone));
+        if self.makes_services {
+            all.push(Box::new(service_vips::ServiceVips::new(pools.clone())));
+        }
+        if self.gives_hostnames {
+            all.push(Box::new(hostnames::Hostnames::new(zone)));
+        }
         all
+    }
+
+    /// Networks of addresses that nobody has taken.
+    fn pools(&self) -> Pools {
+        Pools::new(&self.networks)
     }
 }
 
@@ -128,7 +166,8 @@ impl Keeper {
 
     async fn follow(&self, fence: &Fence) -> Result<(), ApplyError> {
         let (mut configuration, mut insights) = (self.store.configuration(), self.store.insights());
-        let (mut conclusions, mut seen, mut rest) = (self.settings.conclusions(), Seen::nothing(), SHORTEST_REST);
+        let pools = self.settings.pools();
+        let (mut conclusions, mut seen, mut rest) = (self.settings.conclusions(&pools), Seen::nothing(), SHORTEST_REST);
         loop {
             let now = Seen {
                 configuration: configuration.borrow_and_update().clone(),
@@ -156,7 +195,7 @@ impl Keeper {
                 }
                 tracing::debug!(%error, "somebody else was faster; looking again");
                 self.metrics.lost_a_race();
-                (conclusions, seen) = (self.settings.conclusions(), Seen::nothing());
+                (conclusions, seen) = (self.settings.conclusions(&pools), Seen::nothing());
             }
             self.clock.sleep(rest).await;
             rest = (rest * 2).min(LONGEST_REST);

@@ -143,7 +143,7 @@ fn gateway_of(now: &Snapshot, key: &Key, proxy: &Dataplane) -> Option<Arc<MeshGa
 }
 
 /// Whether it is an ingress of this zone.
-fn is_own(ingress: &ZoneIngress, zone: &str) -> bool {
+pub(super) fn is_own(ingress: &ZoneIngress, zone: &str) -> bool {
     ingress.zone.is_empty() || ingress.zone == zone
 }
 

@@ -1,6 +1,6 @@
 //! One look at the store: what changed since the last, and what shall be otherwise.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ pub(super) struct Round {
     now: Snapshot,
     changed: BTreeSet<Key>,
     touched: BTreeSet<Key>,
+    owners: BTreeMap<Key, Key>,
     time: DateTime<Utc>,
     due: Option<Duration>,
 }
@@ -42,7 +43,7 @@ impl Round {
         let mut changed: BTreeSet<Key> = stored.configuration.diff(&then.configuration).into_iter().collect();
         changed.extend(stored.insights.diff(&then.insights));
         let now = (*stored.configuration).clone();
-        Self { then, stored, now, changed, touched: BTreeSet::new(), time, due: None }
+        Self { then, stored, now, changed, touched: BTreeSet::new(), owners: BTreeMap::new(), time, due: None }
     }
 
     /// Keys of everything, insights included, that changed since the last look or was put or removed in this round.
@@ -76,6 +77,12 @@ impl Round {
         self.note(key, Change::Put(Arc::new(resource)));
     }
 
+    /// As [`Round::put`], of something that goes with its owner.
+    pub fn put_owned(&mut self, resource: Resource, owner: Key) {
+        self.owners.insert(resource.meta.key.clone(), owner);
+        self.put(resource);
+    }
+
     /// The resource shall not be.
     pub fn remove(&mut self, key: &Key) {
         self.note(key.clone(), Change::Remove(key.clone()));
@@ -99,9 +106,9 @@ impl Round {
 
     /// What makes it so.
     pub fn writes(self) -> Vec<Write> {
-        let Self { stored, now, touched, .. } = self;
+        let Self { stored, now, touched, mut owners, .. } = self;
         let write = |key: Key| match (stored.configuration.get(&key), now.get(&key)) {
-            (None, Some(new)) => Some(Write::Create { resource: Resource::clone(new), owner: None }),
+            (None, Some(new)) => Some(Write::Create { resource: Resource::clone(new), owner: owners.remove(&key) }),
             (Some(old), Some(new)) if !old.same_content(new) => {
                 let mut resource = Resource::clone(new);
                 resource.meta.version = old.meta.version;

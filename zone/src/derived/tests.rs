@@ -18,6 +18,20 @@ pub(super) fn settings() -> Settings {
         environment: Environment::Universal,
         makes_services: true,
         grace: Duration::from_secs(3600),
+        networks: [
+            (Kind::MeshService, "241.0.0.0/8"),
+            (Kind::MeshExternalService, "242.0.0.0/8"),
+            (Kind::MeshMultiZoneService, "243.0.0.0/8"),
+        ]
+        .map(|(kind, network)| (kind, network.to_owned()))
+        .into(),
+        names: tag_vips::Settings {
+            zone: "east".to_owned(),
+            network: "240.0.0.0/4".to_owned(),
+            of_services: true,
+            domain: "mesh".to_owned(),
+        },
+        gives_hostnames: true,
         tag_filters: Vec::new(),
     }
 }
@@ -41,7 +55,7 @@ pub(super) struct World {
 impl World {
     pub fn new(settings: &Settings, documents: &[Value]) -> Self {
         let mut world = Self {
-            conclusions: settings.conclusions(),
+            conclusions: settings.conclusions(&settings.pools()),
             seen: Seen::nothing(),
             stored: Seen::nothing(),
             time: midnight(),
