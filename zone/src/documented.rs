@@ -3,17 +3,18 @@
 use std::path::Path;
 
 use http::StatusCode;
+use model::Kind;
 use prometheus_client::registry::Registry;
 use runtime::Clock;
 
-use crate::{kds, xds};
+use crate::{derived, kds, xds};
 
 const BEGINS: &str = "\n## What a zone tells of its ";
 
 /// docs/metrics.md tells of every metric. `UPDATE_DOCS=1 cargo test -p kuma-zone documented` writes them anew.
 #[test]
 fn all_metrics_are_documented() {
-    let text = section("global", of_global) + &section("proxies", of_proxies);
+    let text = section("global", of_global) + &section("proxies", of_proxies) + &section("services", of_services);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
     let mut others = std::fs::read_to_string(&file).unwrap_or_default();
     let documented = others.split_off(others.find(BEGINS).unwrap_or(others.len()));
@@ -42,4 +43,10 @@ fn of_proxies(registry: &mut Registry) {
     let metrics = xds::Metrics::default();
     metrics.register(registry);
     metrics.bootstrapped(StatusCode::OK);
+}
+
+fn of_services(registry: &mut Registry) {
+    let metrics = derived::Metrics::default();
+    metrics.register(registry);
+    metrics.wrote(Kind::MeshService);
 }

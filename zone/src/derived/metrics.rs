@@ -49,7 +49,7 @@ impl Metrics {
         self.step.observe(took.as_secs_f64());
     }
 
-    pub(super) fn wrote(&self, kind: Kind) {
+    pub fn wrote(&self, kind: Kind) {
         self.written.get_or_create(&Of { kind: kind.name() }).inc();
     }
 
