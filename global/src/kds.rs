@@ -27,7 +27,6 @@ pub mod admission;
 mod caller;
 pub mod ending;
 pub mod metrics;
-mod outgoing;
 mod refusals;
 mod server;
 mod service;

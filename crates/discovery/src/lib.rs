@@ -10,6 +10,7 @@
 
 mod fault;
 pub mod kds;
+pub mod outgoing;
 pub mod publisher;
 pub mod sotw;
 pub mod stream;

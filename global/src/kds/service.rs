@@ -1,5 +1,6 @@
 //! `GlobalKDSService`: health checks, and the streams on which the global asks about proxies (kds-wire 1.8, 1.9).
 
+use discovery::outgoing::{Outgoing, outgoing};
 use futures::StreamExt;
 use kds_proto::kuma::mesh::v1alpha1::global_kds_service_server::GlobalKdsService;
 use kds_proto::kuma::mesh::v1alpha1::{
@@ -10,7 +11,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Door;
 use super::ending::Ending;
-use super::outgoing::{Outgoing, outgoing};
 use crate::proxy_admin::{Exchange, Line, Seat};
 
 impl Door {

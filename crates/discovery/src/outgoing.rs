@@ -1,4 +1,4 @@
-//! What goes to a zone on one stream: messages, and at the end a status that is never `OK` (KDS-22).
+//! What goes to a peer on one stream: messages, and at the end a status that is never `OK` (KDS-22).
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,19 +7,19 @@ use futures::{FutureExt, Stream};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
-/// Messages that wait for the zone to read them. The state machines above keep the newest of everything, so that a zone
-/// which reads slowly costs no more than these.
+/// Messages that wait for the peer to read them. The state machines keep the newest of everything, so that a peer which
+/// reads slowly costs no more than these.
 const WAITING: usize = 4;
 
 /// The end that tonic reads.
 #[derive(Debug)]
-pub(crate) struct Outgoing<M> {
+pub struct Outgoing<M> {
     messages: mpsc::Receiver<M>,
     end: Option<oneshot::Receiver<Status>>,
 }
 
 /// A pair of ends: where messages go in, where the status goes in, and what tonic reads.
-pub(crate) fn outgoing<M>() -> (mpsc::Sender<M>, oneshot::Sender<Status>, Outgoing<M>) {
+pub fn outgoing<M>() -> (mpsc::Sender<M>, oneshot::Sender<Status>, Outgoing<M>) {
     let (sender, messages) = mpsc::channel(WAITING);
     let (end, ended) = oneshot::channel();
     (sender, end, Outgoing { messages, end: Some(ended) })
