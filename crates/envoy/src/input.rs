@@ -111,7 +111,7 @@ pub struct TransparentProxy {
 }
 
 /// A certificate and its key, PEM.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct KeyPair {
     /// The certificate, and those that lead to its CA.
     pub certificate: Bytes,
@@ -127,7 +127,7 @@ impl std::fmt::Debug for KeyPair {
 }
 
 /// Secrets that a proxy is given.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Secrets {
     /// Its identity in its mesh; a zone egress has one per mesh.
     pub identities: Vec<(String, KeyPair)>,

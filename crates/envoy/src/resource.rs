@@ -26,6 +26,9 @@ pub enum Type {
 }
 
 impl Type {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Secret, Self::Cluster, Self::Endpoint, Self::Listener, Self::Route];
+
     /// The type URL of the protocol.
     pub fn url(self) -> String {
         match self {
@@ -94,6 +97,12 @@ impl Configuration {
         self.resources.iter()
     }
 
+    /// One of them.
+    pub fn get(&self, r#type: Type, name: &str) -> Option<&Emitted> {
+        let at = self.resources.binary_search_by(|resource| (resource.r#type, &*resource.name).cmp(&(r#type, name)));
+        at.ok().and_then(|at| self.resources.get(at))
+    }
+
     /// Those of a type, by name.
     pub fn of(&self, r#type: Type) -> impl Iterator<Item = &Emitted> {
         self.resources.iter().filter(move |resource| resource.r#type == r#type)
@@ -119,5 +128,7 @@ mod tests {
         };
         let configuration = Configuration::new(vec![cluster("x"), cluster("y")]);
         assert_eq!(configuration.iter().collect::<Vec<_>>(), [&cluster("y")]);
+        assert_eq!(configuration.get(Type::Cluster, "a"), Some(&cluster("y")));
+        assert_eq!(configuration.get(Type::Listener, "a"), None);
     }
 }
