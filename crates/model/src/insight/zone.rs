@@ -150,7 +150,7 @@ pub fn version(zone: KumaCpVersion, global: &str) -> Version {
 }
 
 /// Same major version, at most two minor ones apart; what cannot be read, and previews, pass (kds-wire 2.3).
-fn are_compatible(one: &str, other: &str) -> bool {
+pub fn are_compatible(one: &str, other: &str) -> bool {
     let parts = |version: &str| {
         let mut numbers = version.strip_prefix('v').unwrap_or(version).split('.').map(str::parse::<u32>);
         let parts = (numbers.next()?.ok()?, numbers.next()?.ok()?);

@@ -1,10 +1,14 @@
 //! `MeshIdentity`: which name proxies prove, and who vouches for it (api-and-kumactl 3.27).
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
-use crate::resource::Meta;
+use crate::labels::Labels;
+use crate::mode::Environment;
+use crate::resource::{Meta, Resource};
 use crate::spec::JsonSpec;
 use crate::spec::check::{self, MUST_BE_DEFINED, must_be_one_of};
 use crate::spec::condition::Condition;
@@ -27,6 +31,40 @@ pub struct MeshIdentity {
     /// Who issues the certificates; nobody when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<Provider>,
+}
+
+impl MeshIdentity {
+    /// Whether the name that proxies prove follows from their label `kuma.io/workload`.
+    pub fn uses_workload(&self, environment: Environment) -> bool {
+        let own = self.spiffe_id.as_ref().and_then(|id| id.path.as_deref());
+        let path = own.unwrap_or(match environment {
+            Environment::Universal => "/workload/{{ .Workload }}",
+            Environment::Kubernetes => "/ns/{{ .Namespace }}/sa/{{ .ServiceAccount }}",
+        });
+        let placeholders = path.split("{{").skip(1).filter_map(|rest| rest.split("}}").next());
+        placeholders.into_iter().any(|placeholder| {
+            let words: Vec<&str> = placeholder.split_whitespace().collect();
+            words == [".Workload"] || words == ["label", "\"kuma.io/workload\""]
+        })
+    }
+}
+
+/// The identity of a proxy with these labels: of those that select it, the one that names most labels; of several, the
+/// first by name (zone-dataplane 3.8).
+pub fn best_matched<'a>(
+    labels: &Labels,
+    identities: impl IntoIterator<Item = &'a Arc<Resource>>,
+) -> Option<(&'a Arc<Resource>, Arc<MeshIdentity>)> {
+    let matched = identities.into_iter().filter_map(|resource| {
+        let identity = resource.spec.json::<MeshIdentity>().ok()?;
+        let selector = identity.selector.as_ref()?.dataplane.as_ref()?;
+        let labels =
+            selector.matches(labels).then(|| selector.match_labels.as_ref().map_or(0, |labels| labels.len()))?;
+        Some((labels, resource, identity))
+    });
+    let best =
+        matched.min_by(|(one, a, _), (other, b, _)| other.cmp(one).then_with(|| a.meta.key.name.cmp(&b.meta.key.name)));
+    best.map(|(_, resource, identity)| (resource, identity))
 }
 
 /// The proxies that an identity is for.
