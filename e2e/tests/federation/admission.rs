@@ -60,7 +60,7 @@ fn a_zone_without_a_good_token_is_told_why() {
         world.put_token("a", &of_an_ingress);
         is_told(&world, "a", 0, "cp is out of token's scope: [ingress]").await;
         world.put_token("a", &format!("{}x", good.trim()));
-        is_told(&world, "a", 0, "it is not one that this global issued").await;
+        is_told(&world, "a", 0, "it is not signed with a key that is known here").await;
         world.put_token("a", &good);
         world.wait_for_zone("a", "global").await;
         assert!(world.global().metric("kds_calls_refused_total", &[]).await > 0.0);

@@ -165,7 +165,7 @@ mod tests {
         for (zone, token, why) in [
             ("west", good.clone(), "zone from requestor: west is different than in token: east"),
             ("east", issue("east", "ingress"), "cp is out of token's scope: [ingress]"),
-            ("east", good.clone() + "x", "it is not one that this global issued"),
+            ("east", good.clone() + "x", "it is not signed with a key that is known here"),
         ] {
             let refused = check(&rules, zone, &token).unwrap_err();
             assert!(refused.contains(why), "{refused}");

@@ -36,7 +36,7 @@ async fn a_zone_needs_a_token_of_its_own() {
             east.again().with("authorization", &token(&world, "east", "ingress").await),
             "cp is out of token's scope: [ingress]",
         ),
-        (east.again().with("authorization", "Bearer abc"), "it is not one that this global issued"),
+        (east.again().with("authorization", "Bearer abc"), "it is not signed with a key that is known here"),
     ] {
         let refused = zone.health_check().await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated);

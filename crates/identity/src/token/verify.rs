@@ -94,7 +94,7 @@ impl VerifyError {
             Self::Invalid(error) if *error.kind() == ImmatureSignature => {
                 "it is not good yet: do the clocks of both ends agree?".to_owned()
             }
-            _ => "it is not one that this global issued".to_owned(),
+            _ => "it is not signed with a key that is known here".to_owned(),
         }
     }
 }
