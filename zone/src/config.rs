@@ -69,13 +69,13 @@ impl Config {
         let switches = Switches::configured(effective, &listeners);
         let length = |key: &str| effective.duration(key).to_std().unwrap_or_default();
         Ok(Self {
+            xds: xds::Settings::configured(effective, &zone)?,
             store: store::Settings::configured(effective, clock.clone())?,
             zone: Wanted { switches, zone: zone.clone() },
             derived: derived::Settings::configured(effective, &zone),
             api: api::Settings::configured(effective, Mode::Zone(zone), instance)?,
             defaults: switches,
             federation,
-            xds: xds::Settings::configured(effective)?,
             listeners,
             diagnostics: Diagnostics::configured(effective)?,
             insights_pause: length("metrics.mesh.minResyncInterval"),

@@ -50,8 +50,9 @@ pub async fn run(config: Config) -> Result<Running, Fatal> {
         federation.check_name(&store.configuration().borrow(), &name)?;
     }
 
-    let (zone, clock) = (config.zone, life.clock().clone());
-    let missing = move |stored| defaults::missing(zone.clone(), stored, clock.clone());
+    let zone = config.zone.zone.clone();
+    let (wanted, clock) = (config.zone, life.clock().clone());
+    let missing = move |stored| defaults::missing(wanted.clone(), stored, clock.clone());
     api::first_start::start(config.defaults, store, &leading, life, config.backoff, missing);
 
     let derived = derived::Metrics::default();
@@ -62,7 +63,7 @@ pub async fn run(config: Config) -> Result<Running, Fatal> {
         Some(federation) => {
             let kds = kds::Zone {
                 name,
-                instance,
+                instance: instance.clone(),
                 federation,
                 store: store.clone(),
                 clock: life.clock().clone(),
@@ -78,7 +79,9 @@ pub async fn run(config: Config) -> Result<Running, Fatal> {
 
     let counts = xds::Metrics::default();
     metrics.register(|registry| counts.register(registry));
-    let proxies = xds::start(config.xds, store, &counts, life).await?;
+    let identities = std::sync::Arc::new(proxies::NoIdentities::default());
+    let server = xds::Server { zone, instance: &instance, store, identities, metrics: &counts, life };
+    let proxies = xds::start(config.xds, server).await?;
 
     Ok(Running { proxies, control_plane: foundation.serve(config.api, config.listeners).await? })
 }

@@ -1,10 +1,16 @@
 //! The proxies of this zone: what they are, and the resources that they bring with them (zone-dataplane 1.5).
 
+mod register;
+mod seats;
+
 use std::fmt;
 
 use model::document::{self, Limits};
 use model::intake::{self, Rejection};
 use model::{Kind, Resource};
+
+pub(crate) use register::{Failure, deregister, register};
+pub(crate) use seats::{Seat, Seats};
 
 /// What a proxy is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,4 +79,20 @@ pub(crate) fn read_resource(kind: Kind, text: &str) -> Result<Resource, String> 
         Rejection::BadRequest(detail) => detail,
         Rejection::Invalid { faults, .. } => faults.to_string(),
     })
+}
+
+/// Nobody can prove anything.
+#[derive(Debug, Default)]
+pub(crate) struct NoIdentities(tokio::sync::watch::Sender<()>);
+
+impl crate::xds::Identities for NoIdentities {
+    fn secrets(&self, _: &model::Snapshot, _: &Resource) -> envoy::Secrets {
+        envoy::Secrets::default()
+    }
+
+    fn changed(&self) -> tokio::sync::watch::Receiver<()> {
+        self.0.subscribe()
+    }
+
+    fn forget(&self, _: &model::Key) {}
 }

@@ -5,25 +5,48 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::post;
+use futures::FutureExt;
 use identity::tls::ServerTls;
+use kds_proto::envoy::service::discovery::v3::aggregated_discovery_service_server::{
+    AggregatedDiscoveryServiceServer, SERVICE_NAME as ADS,
+};
+use model::mode::{Mode, Zone};
 use runtime::exit::listen;
 use runtime::serve::{Limits, serve};
+use runtime::tasks::{Backoff, OnFailure, Task};
 use runtime::{Fatal, Life};
 use store::Store;
 
-use super::{Metrics, Settings};
+use super::workshop::{Identities, Workshop};
+use super::{Door, Inner, Metrics, Settings};
 use crate::bootstrap::{self, Bootstrap};
+use crate::proxies::{self, Seats};
+
+/// Largest request, in bytes: a proxy that names ten thousand clusters.
+const MAX_REQUEST: usize = 4 << 20;
+
+/// What it takes to serve proxies, beside the settings.
+pub(crate) struct Server<'a> {
+    /// The zone.
+    pub zone: Zone,
+    /// This process.
+    pub instance: &'a str,
+    /// Where everything is kept.
+    pub store: &'a Store,
+    /// What proxies prove who they are with.
+    pub identities: Arc<dyn Identities>,
+    /// What is counted.
+    pub metrics: &'a Metrics,
+    /// How the program lives.
+    pub life: &'a Life,
+}
 
 /// Starts serving in the background until the life drains; returns the real address.
 ///
 /// # Errors
 /// The port is taken, or the certificate cannot be used.
-pub(crate) async fn start(
-    mut settings: Settings,
-    store: &Store,
-    metrics: &Metrics,
-    life: &Life,
-) -> Result<SocketAddr, Fatal> {
+pub(crate) async fn start(mut settings: Settings, server: Server<'_>) -> Result<SocketAddr, Fatal> {
+    let life = server.life;
     let listener = listen(settings.address, "proxies", "dpServer.port").await?;
     let real = listener.local_addr().map_err(|error| Fatal::new("cannot tell the port of proxies").caused_by(error))?;
     let tls = ServerTls::load(settings.tls.clone(), &["h2", "http/1.1"])?;
@@ -32,12 +55,59 @@ pub(crate) async fn start(
         settings.bootstrap.xds_port = real.port();
     }
     let limits = Limits { head: settings.head, notice_silence: true, ..Limits::default() };
-    let bootstrap = Bootstrap::new(settings.bootstrap, store.clone(), tls.clone(), metrics.clone());
-    let router = Router::new().route("/bootstrap", post(bootstrap::answer)).with_state(Arc::new(bootstrap));
+    let bootstrap =
+        Bootstrap::new(settings.bootstrap.clone(), server.store.clone(), tls.clone(), server.metrics.clone());
+    let router = router(bootstrap, door(settings, &server));
     let config = Some(Arc::clone(tls.config()));
     tls.keep_current("dp-server-certificate", "dp-server", life);
     tokio::spawn(serve(listener, config, router, limits, life.drain().listener()));
     Ok(real)
+}
+
+fn door(settings: Settings, server: &Server<'_>) -> Door {
+    let Server { zone, instance, store, identities, metrics, life } = server;
+    let workshop = Workshop::new(
+        (*store).clone(),
+        settings.envoy,
+        Arc::clone(identities),
+        (*metrics).clone(),
+        life.clock().clone(),
+    );
+    let task = Task { name: "touched-proxies", owner: "dp-server", on_failure: OnFailure::Restart(Backoff::default()) };
+    let follower = workshop.clone();
+    life.tasks().spawn(task, move || {
+        let follower = follower.clone();
+        async move {
+            follower.follow().await;
+            Ok(())
+        }
+    });
+    let (kept, own) = ((*store).clone(), (*instance).to_owned());
+    let remove = move |key| {
+        let (store, instance) = (kept.clone(), own.clone());
+        async move { proxies::deregister(&store, &instance, key).await }.boxed()
+    };
+    Door(Arc::new(Inner {
+        mode: Mode::Zone(zone.clone()),
+        instance: (*instance).to_owned(),
+        store: (*store).clone(),
+        clock: life.clock().clone(),
+        admission: settings.admission,
+        seats: Seats::new(life.clock().clone(), settings.deregistration, life.drain().listener(), remove),
+        workshop,
+        metrics: (*metrics).clone(),
+        closing: life.drain().listener(),
+        drain: life.drain().clone(),
+    }))
+}
+
+fn router(bootstrap: Bootstrap, door: Door) -> Router {
+    let ads = AggregatedDiscoveryServiceServer::new(door).max_decoding_message_size(MAX_REQUEST);
+    let mut router = Router::new().route("/bootstrap", post(bootstrap::answer)).with_state(Arc::new(bootstrap));
+    for method in ["StreamAggregatedResources", "DeltaAggregatedResources"] {
+        router = router.route_service(&format!("/{ADS}/{method}"), ads.clone());
+    }
+    router
 }
 
 /// A name that proxies are to dial has to be one that the certificate is good for.

@@ -1,12 +1,14 @@
-//! What the data-plane server reads out of the configuration (api-and-kumactl 5.2).
+//! What the server of proxies reads out of the configuration (api-and-kumactl 5.2).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use config::Effective;
 use identity::tls::Files;
+use model::mode::Zone;
 use runtime::Fatal;
 
+use super::Admission;
 use crate::bootstrap;
 
 /// Settings of the server that proxies dial.
@@ -20,20 +22,33 @@ pub(crate) struct Settings {
     pub head: Duration,
     /// How proxies start.
     pub bootstrap: bootstrap::Settings,
+    /// Which tokens are good.
+    pub admission: Admission,
+    /// Until what a proxy brought is removed after it (`xdsServer.dataplaneDeregistrationDelay`).
+    pub deregistration: Duration,
+    /// What configurations depend on.
+    pub envoy: envoy::Settings,
 }
 
 impl Settings {
     /// # Errors
     /// A value cannot be used.
-    pub fn configured(effective: &Effective) -> Result<Self, Fatal> {
+    pub fn configured(effective: &Effective, zone: &Zone) -> Result<Self, Fatal> {
         let number = effective.number("dpServer.port");
         let port = u16::try_from(number);
         let port = port.map_err(|_| Fatal::new(format!("dpServer.port must be a port, found {number}")))?;
+        let length = |key: &str| effective.duration(key).to_std().unwrap_or_default();
         Ok(Self {
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
             tls: Files::configured(effective, "dpServer"),
-            head: effective.duration("dpServer.readHeaderTimeout").to_std().unwrap_or_default(),
+            head: length("dpServer.readHeaderTimeout"),
             bootstrap: bootstrap::Settings::configured(effective),
+            admission: Admission::configured(effective, &zone.name, zone.environment)?,
+            deregistration: length("xdsServer.dataplaneDeregistrationDelay"),
+            envoy: envoy::Settings {
+                internal_networks: effective.texts("ipam.knownInternalCIDRs").to_vec(),
+                ..envoy::Settings::new(&zone.name)
+            },
         })
     }
 }
