@@ -8,6 +8,7 @@ pub mod caller;
 mod configured;
 pub mod first_start;
 pub mod instances;
+pub mod mesh_ca;
 pub mod signing_key;
 pub mod tls;
 pub mod token;

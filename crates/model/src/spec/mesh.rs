@@ -20,7 +20,7 @@ use crate::spec::tags::Rules;
 use crate::spec::{ProtoSpec, mesh_ca, prometheus};
 use crate::violation::{Path, Violations};
 
-pub use crate::spec::mesh_ca::{backend_using, check_loaded_backends};
+pub use crate::spec::mesh_ca::{authority_sources, backend_using, check_loaded_backends, held};
 
 const EMPTY: &str = "cannot be empty";
 

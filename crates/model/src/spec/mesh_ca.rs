@@ -68,6 +68,28 @@ pub fn backend_using<'a>(mesh_name: &str, mesh: &'a Mesh, secret: &str) -> Optio
     user.map(|backend| backend.name.as_str())
 }
 
+/// Where the certificate and the key of a backend's authority are.
+///
+/// # Errors
+/// The backend is of an unknown type, or its settings name none.
+pub fn authority_sources(
+    mesh_name: &str,
+    backend: &CertificateAuthorityBackend,
+) -> Result<(DataSource, DataSource), String> {
+    let secret = |name: String| DataSource { r#type: Some(Type::Secret(name)) };
+    match backend.r#type.as_str() {
+        "builtin" => {
+            Ok((secret(certificate_secret(mesh_name, &backend.name)), secret(key_secret(mesh_name, &backend.name))))
+        }
+        "provided" => match Provided::of(backend) {
+            Ok(Provided { certificate: Some(certificate), key: Some(key) }) => Ok((certificate, key)),
+            Ok(_) => Err("its settings name no certificate or no key".to_owned()),
+            Err(fault) => Err(format!("its settings cannot be read: {fault}")),
+        },
+        other => Err(format!("its type {other:?} is none that issues certificates")),
+    }
+}
+
 /// Name of the secret that holds the certificate of a builtin authority.
 pub fn certificate_secret(mesh_name: &str, backend: &str) -> String {
     format!("{mesh_name}.ca-builtin-cert-{backend}")
@@ -149,7 +171,7 @@ fn settings(backend: &CertificateAuthorityBackend) -> Result<Value, proto_json::
 }
 
 /// Bytes that stand in the document itself.
-fn held(source: &DataSource) -> Option<Vec<u8>> {
+pub fn held(source: &DataSource) -> Option<Vec<u8>> {
     match source.r#type.as_ref()? {
         Type::Inline(bytes) => Some(bytes.clone()),
         Type::InlineString(text) => Some(text.clone().into_bytes()),
