@@ -14,6 +14,7 @@ use runtime::{Clock, Fatal, Life, drain, exit};
 use crate::VERSION;
 use crate::defaults::Wanted;
 use crate::derived;
+use crate::identities;
 use crate::kds::Federation;
 use crate::xds;
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub federation: Option<Federation>,
     /// The server that proxies dial.
     pub(crate) xds: xds::Settings,
+    /// What certificates of proxies are like.
+    pub identities: identities::Settings,
     /// Rest between two writes of insights.
     pub insights_pause: Duration,
     /// Pauses between tries of what fails.
@@ -78,6 +81,7 @@ impl Config {
             federation,
             listeners,
             diagnostics: Diagnostics::configured(effective)?,
+            identities: identities::Settings::configured(effective)?,
             insights_pause: length("metrics.mesh.minResyncInterval"),
             backoff: Backoff {
                 base: length("general.resilientComponentBaseBackoff"),

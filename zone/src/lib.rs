@@ -15,6 +15,7 @@ mod defaults;
 mod derived;
 #[cfg(test)]
 mod documented;
+pub mod identities;
 mod kds;
 mod proxies;
 #[cfg(feature = "test-support")]
@@ -22,6 +23,7 @@ pub mod simulated;
 mod xds;
 
 pub use config::Config;
+pub use identities::Identities;
 pub use kds::{Address, Federation, MigrateFrom, Token};
 #[cfg(feature = "test-support")]
 pub use kds::{Connect, Stream};
@@ -58,6 +60,9 @@ pub async fn run(config: Config) -> Result<Running, Fatal> {
     let derived = derived::Metrics::default();
     metrics.register(|registry| derived.register(registry));
     derived::start(config.derived, store, &leading, life, derived, config.backoff);
+    let identities = Identities::new(config.identities, life.clock().clone(), identities::Metrics::default());
+    metrics.register(|registry| identities.metrics().register(registry));
+    identities.watch(life);
 
     match config.federation {
         Some(federation) => {

@@ -255,6 +255,7 @@ static AFTER_KUBERNETES: &[Key] = &[
     key("dpServer.authn.zoneProxy.zoneToken.validator.useSecrets", Bool, "true", BOTH),
     key("dpServer.authn.zoneProxy.zoneToken.validator.publicKeys", Documents, "", BOTH).no_env(),
     key("dpServer.authn.enableReloadableTokens", Bool, "false", ZONE),
+    key("dpServer.identity.keyType", Text, "ecdsa-p256", ZONE).ours(),
     key("dpServer.hds.enabled", Bool, "true", ZONE),
     key("dpServer.hds.interval", Duration, "5s", ZONE),
     key("dpServer.hds.refreshInterval", Duration, "10s", ZONE),
