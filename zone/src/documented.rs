@@ -7,14 +7,17 @@ use model::Kind;
 use prometheus_client::registry::Registry;
 use runtime::Clock;
 
-use crate::{derived, kds, xds};
+use crate::{derived, identities, kds, xds};
 
 const BEGINS: &str = "\n## What a zone tells of its ";
 
 /// docs/metrics.md tells of every metric. `UPDATE_DOCS=1 cargo test -p kuma-zone documented` writes them anew.
 #[test]
 fn all_metrics_are_documented() {
-    let text = section("global", of_global) + &section("proxies", of_proxies) + &section("services", of_services);
+    let text = section("global", of_global)
+        + &section("proxies", of_proxies)
+        + &section("certificates", of_certificates)
+        + &section("services", of_services);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
     let mut others = std::fs::read_to_string(&file).unwrap_or_default();
     let documented = others.split_off(others.find(BEGINS).unwrap_or(others.len()));
@@ -49,4 +52,13 @@ fn of_services(registry: &mut Registry) {
     let metrics = derived::Metrics::default();
     metrics.register(registry);
     metrics.wrote(Kind::MeshService);
+}
+
+fn of_certificates(registry: &mut Registry) {
+    let metrics = identities::Metrics::default();
+    metrics.register(registry);
+    metrics.failed("default");
+    metrics.authority("default", "ca-1", Clock::system().now());
+    let issued: Result<(), ()> = metrics.timed("default", &Clock::system(), || Ok(()));
+    issued.unwrap();
 }

@@ -69,7 +69,7 @@ impl Metrics {
     }
 
     /// Issues, and counts and times it.
-    pub(super) fn timed<T, E>(&self, mesh: &str, clock: &Clock, issue: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    pub(crate) fn timed<T, E>(&self, mesh: &str, clock: &Clock, issue: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         let start = clock.elapsed();
         let issued = issue()?;
         self.duration.observe(clock.elapsed().saturating_sub(start).as_secs_f64());
@@ -77,15 +77,15 @@ impl Metrics {
         Ok(issued)
     }
 
-    pub(super) fn failed(&self, mesh: &str) {
+    pub(crate) fn failed(&self, mesh: &str) {
         self.failed.get_or_create(&OfMesh { mesh: mesh.to_owned() }).inc();
     }
 
-    pub(super) fn held(&self, count: usize) {
+    pub(crate) fn held(&self, count: usize) {
         self.held.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    pub(super) fn authority(&self, mesh: &str, backend: &str, expires: DateTime<Utc>) {
+    pub(crate) fn authority(&self, mesh: &str, backend: &str, expires: DateTime<Utc>) {
         let labels = OfBackend { mesh: mesh.to_owned(), backend: backend.to_owned() };
         self.authorities.get_or_create(&labels).set(expires.timestamp());
     }
