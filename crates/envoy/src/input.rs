@@ -129,6 +129,8 @@ impl std::fmt::Debug for KeyPair {
 /// Secrets that a proxy is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Secrets {
+    /// Its identity by a MeshIdentity, and the identifier of that, which is the name of the secret.
+    pub workload: Option<(String, KeyPair)>,
     /// Its identity in its mesh; a zone egress has one per mesh.
     pub identities: Vec<(String, KeyPair)>,
     /// CAs of meshes by name, PEM.

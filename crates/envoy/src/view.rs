@@ -8,7 +8,7 @@ use kds_proto::kuma::mesh::v1alpha1::{Dataplane, ExternalService, Mesh, ZoneEgre
 use model::labels::{PROTOCOL_TAG, SERVICE_TAG, ZONE};
 use model::resource::Key;
 use model::spec::tags::Tags;
-use model::spec::{dataplane, mesh, zone_ingress};
+use model::spec::{MeshTrust, dataplane, mesh, zone_ingress};
 use model::{Kind, Resource, Snapshot};
 
 use crate::endpoint::{Endpoint, Locality};
@@ -131,6 +131,28 @@ impl<'a> View<'a> {
     /// Whether trust comes from MeshTrust resources.
     pub fn has_trust(&self) -> bool {
         self.snapshot.list_in(Kind::MeshTrust, &self.name).next().is_some()
+    }
+
+    /// The CAs of each trust domain, PEM: those of the MeshTrusts, and the mesh's own while mTLS is on. Without a
+    /// MeshTrust there is none (zone-dataplane 3.8).
+    pub fn trust(&self, own: Option<&[u8]>) -> BTreeMap<String, Vec<u8>> {
+        let mut domains: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let mut add = |domain: &str, pem: &[u8]| {
+            let known = domains.entry(domain.to_owned()).or_default();
+            if !known.is_empty() && !known.ends_with(b"\n") {
+                known.push(b'\n');
+            }
+            known.extend_from_slice(pem);
+        };
+        for resource in self.snapshot.list_in(Kind::MeshTrust, &self.name) {
+            let Ok(trust) = resource.spec.json::<MeshTrust>() else { continue };
+            let bundles = trust.ca_bundles.iter().filter_map(|bundle| bundle.pem.as_ref());
+            bundles.for_each(|pem| add(&trust.trust_domain, pem.value.as_bytes()));
+        }
+        if let Some(own) = own.filter(|_| self.has_trust() && self.mtls() != Mtls::Off) {
+            add(&self.name, own);
+        }
+        domains
     }
 
     /// Whether its services are resources and nothing else.

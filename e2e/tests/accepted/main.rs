@@ -23,7 +23,7 @@ use kds_proto::Any;
 use kds_proto::envoy::config::core::v3::DataSource;
 use kds_proto::envoy::config::core::v3::data_source::Specifier;
 use kds_proto::envoy::config::listener::v3::Listener;
-use kds_proto::envoy::extensions::transport_sockets::tls::v3::{CertificateValidationContext, Secret, secret};
+use kds_proto::envoy::extensions::transport_sockets::tls::v3::{Secret, SpiffeCertValidatorConfig, secret};
 use prost::Message;
 use scenario::Scenario;
 use serde_json::json;
@@ -31,7 +31,7 @@ use server::{Resources, Server};
 
 /// Where the recordings are.
 const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/envoy/tests/recorded");
-/// The recordings lack the content of this one, so that it is not made of them: what MeshTrusts say.
+/// The recordings lack the certificates of this one: what MeshTrusts say.
 const TRUST_BUNDLE: &str = "system_trust_bundle";
 /// Until an Envoy has taken a configuration in, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -58,7 +58,9 @@ fn pushes() -> Vec<(String, Resources)> {
                 let number = pushes.len();
                 let mut resources = resources(&configuration, number);
                 let secrets = resources.get_mut(&Type::Secret.url()).unwrap();
-                secrets.entry(TRUST_BUNDLE.to_owned()).or_insert_with(|| trust_bundle(&pair.certificate));
+                if let Some(bundle) = secrets.get_mut(TRUST_BUNDLE) {
+                    *bundle = with_content(bundle, &pair.certificate);
+                }
                 pushes.push((format!("{} {proxy}", scenario.name), resources));
             }
         }
@@ -66,11 +68,17 @@ fn pushes() -> Vec<(String, Resources)> {
     pushes
 }
 
-/// A validation context that trusts one certificate.
-fn trust_bundle(certificate: &Bytes) -> Any {
-    let trusted = DataSource { specifier: Some(Specifier::InlineBytes(certificate.to_vec())), ..DataSource::default() };
-    let context = CertificateValidationContext { trusted_ca: Some(trusted), ..CertificateValidationContext::default() };
-    let secret = Secret { name: TRUST_BUNDLE.to_owned(), r#type: Some(secret::Type::ValidationContext(context)) };
+/// A bundle of trust domains that each trust one certificate.
+fn with_content(bundle: &Any, certificate: &Bytes) -> Any {
+    let mut secret = Secret::decode(bundle.value.clone()).unwrap();
+    let Some(secret::Type::ValidationContext(context)) = &mut secret.r#type else { panic!("no validation context") };
+    let custom = context.custom_validator_config.as_mut().unwrap().typed_config.as_mut().unwrap();
+    let mut validator = SpiffeCertValidatorConfig::decode(custom.value.clone()).unwrap();
+    for domain in &mut validator.trust_domains {
+        let content = Specifier::InlineBytes(certificate.to_vec());
+        domain.trust_bundle = Some(DataSource { specifier: Some(content), ..DataSource::default() });
+    }
+    *custom = Any::pack(&validator);
     Any::pack(&secret)
 }
 

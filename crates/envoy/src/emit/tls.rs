@@ -25,7 +25,7 @@ use prost::{Message, Name};
 use super::any;
 use crate::input::KeyPair;
 use crate::names::{Naming, secret};
-use crate::plan::{ClusterTls, ExternalTls, Security};
+use crate::plan::{ClusterTls, ExternalTls, Identity, Security};
 use crate::policies::tls::Parameters;
 
 /// Name of Envoy's TLS.
@@ -35,8 +35,13 @@ pub const ALPN: &str = "kuma";
 
 /// TLS of an inbound.
 pub fn inbound(naming: Naming, mesh: &str, security: &Security) -> TransportSocket {
-    let prefix = MatchPattern::Prefix(format!("spiffe://{mesh}/"));
-    let mut common = of_mesh(naming, mesh, vec![uri(prefix)], security.trust);
+    let matchers = match &security.identity {
+        Identity::Mesh { .. } => vec![uri(MatchPattern::Prefix(format!("spiffe://{mesh}/")))],
+        Identity::Workload(_) => {
+            security.domains.iter().map(|domain| uri(MatchPattern::Prefix(format!("spiffe://{domain}")))).collect()
+        }
+    };
+    let mut common = of_mesh(naming, mesh, matchers, &security.identity);
     common.tls_params = parameters(&security.parameters);
     wrap(&DownstreamTlsContext {
         common_tls_context: Some(common),
@@ -47,14 +52,14 @@ pub fn inbound(naming: Naming, mesh: &str, security: &Security) -> TransportSock
 
 /// TLS of a cluster whose endpoints all take the same.
 pub fn cluster(naming: Naming, tls: &ClusterTls) -> Option<TransportSocket> {
-    let ClusterTls::Mesh { mesh, identities, sni, trust, parameters: asked } = tls else { return None };
+    let ClusterTls::Mesh { mesh, identities, sni, identity, parameters: asked } = tls else { return None };
     let exact = |identity: &String| uri(MatchPattern::Exact(identity.clone()));
     let matchers = if identities.is_empty() {
         vec![uri(MatchPattern::Prefix(format!("spiffe://{mesh}/")))]
     } else {
         identities.iter().map(exact).collect()
     };
-    let mut common = of_mesh(naming, mesh, matchers, *trust);
+    let mut common = of_mesh(naming, mesh, matchers, identity);
     common.alpn_protocols = vec![ALPN.to_owned()];
     common.tls_params = parameters(asked);
     Some(wrap(&UpstreamTlsContext {
@@ -140,15 +145,21 @@ pub fn certificate(identity: &KeyPair) -> TlsCertificate {
 }
 
 /// Bytes in place.
-pub fn inline(bytes: &Bytes) -> DataSource {
+pub fn inline(bytes: &[u8]) -> DataSource {
     DataSource { specifier: Some(Specifier::InlineBytes(bytes.to_vec())), ..DataSource::default() }
 }
 
-/// The identity of the proxy, and whom it trusts. Where trust domains are listed one by one they say enough about names.
-fn of_mesh(naming: Naming, mesh: &str, matchers: Vec<SubjectAltNameMatcher>, trust: bool) -> CommonTlsContext {
-    let ca = if trust { secret::TRUST_BUNDLE.to_owned() } else { secret::ca(naming, mesh) };
+/// The identity of the proxy, and whom it trusts. Where a mesh lists trust domains one by one they say enough about
+/// names.
+fn of_mesh(naming: Naming, mesh: &str, matchers: Vec<SubjectAltNameMatcher>, identity: &Identity) -> CommonTlsContext {
+    let own = || secret::identity(naming, mesh);
+    let (own, ca, matchers) = match identity {
+        Identity::Mesh { trust: false } => (own(), secret::ca(naming, mesh), matchers),
+        Identity::Mesh { trust: true } => (own(), secret::TRUST_BUNDLE.to_owned(), Vec::new()),
+        Identity::Workload(name) => (name.clone(), secret::TRUST_BUNDLE.to_owned(), matchers),
+    };
     let validation = CertificateValidationContext {
-        match_typed_subject_alt_names: if trust { Vec::new() } else { matchers },
+        match_typed_subject_alt_names: matchers,
         ..CertificateValidationContext::default()
     };
     let combined = CombinedCertificateValidationContext {
@@ -157,7 +168,7 @@ fn of_mesh(naming: Naming, mesh: &str, matchers: Vec<SubjectAltNameMatcher>, tru
         ..CombinedCertificateValidationContext::default()
     };
     CommonTlsContext {
-        tls_certificate_sds_secret_configs: vec![by_ads(secret::identity(naming, mesh))],
+        tls_certificate_sds_secret_configs: vec![by_ads(own)],
         validation_context_type: Some(ValidationContextType::CombinedValidationContext(combined)),
         ..CommonTlsContext::default()
     }

@@ -50,7 +50,8 @@ impl Admin {
             naming: if node.features.unified_naming { Naming::Unified } else { Naming::Legacy },
             address: address.to_owned(),
             port: node.admin_port,
-            listen: (own != address).then(|| own.to_owned()),
+            // Without a certificate nobody could ask there, and Envoy would refuse the listener.
+            listen: (own != address && !secrets.admin.certificate.is_empty()).then(|| own.to_owned()),
             readiness,
             identity: secrets.admin.clone(),
             ca: secrets.admin_ca.clone(),

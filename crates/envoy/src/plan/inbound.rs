@@ -58,10 +58,24 @@ pub struct Security {
     pub permissive: bool,
     /// Versions and ciphers.
     pub parameters: Parameters,
-    /// Trust comes from MeshTrust resources.
-    pub trust: bool,
+    /// How the proxy proves itself, and whom it takes.
+    pub identity: Identity,
+    /// Trust domains that clients may be of, where a MeshIdentity says who the proxy is.
+    pub domains: Vec<String>,
     /// Who may call.
     pub access: Access,
+}
+
+/// How a proxy proves who it is, and whom it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// By the certificate of its mesh.
+    Mesh {
+        /// Whoever is of a trust domain counts, instead of whoever is of the mesh.
+        trust: bool,
+    },
+    /// By a MeshIdentity, under this name; whoever is of a trust domain counts.
+    Workload(String),
 }
 
 /// The inbounds of a dataplane.
@@ -107,14 +121,16 @@ pub(super) fn unified_name(name: &str) -> Tags {
 
 fn security(context: &Context<'_>, position: usize) -> Option<Security> {
     let mesh = context.view.mtls();
-    if mesh == Mtls::Off {
+    let has_workload_identity = context.workload().is_some();
+    if mesh == Mtls::Off && !has_workload_identity {
         return None;
     }
     let conf = context.policies.tls.inbound_conf(position).map(|(conf, _)| conf).unwrap_or_default();
     Some(Security {
-        permissive: tls::is_permissive(&conf, mesh),
-        parameters: tls::of_inbound(&conf),
-        trust: context.view.has_trust(),
+        permissive: tls::is_permissive(&conf, if has_workload_identity { Mtls::Strict } else { mesh }),
+        parameters: if has_workload_identity { tls::of_workload(&conf) } else { tls::of_inbound(&conf) },
+        identity: context.identity(),
+        domains: if has_workload_identity { context.trust().into_keys().collect() } else { Vec::new() },
         access: traffic_permission::access(context, position),
     })
 }

@@ -27,7 +27,7 @@ use crate::policies::health_check;
 use crate::view::View;
 
 pub use admin::{Admin, Readiness};
-pub use inbound::{Inbound, SERVICE_LESS, Security};
+pub use inbound::{Identity, Inbound, SERVICE_LESS, Security};
 pub use outbound::{Assignment, Chain, Cluster, ClusterTls, Discovery, ExternalTls, Http, Outbound, Route, Split};
 
 /// What a proxy is to do.
@@ -61,8 +61,10 @@ pub struct Plan {
     pub zone: zone::Zone,
     /// Envoy's own interface.
     pub admin: Option<Admin>,
-    /// What it proves who it is with.
+    /// What it proves who it is with: what its resources refer to.
     pub secrets: Secrets,
+    /// CAs by trust domain, PEM.
+    pub trust: BTreeMap<String, Vec<u8>>,
 }
 
 /// The rules of one kind about destinations.
@@ -180,6 +182,26 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The name of the secret that a MeshIdentity gives it.
+    pub fn workload(&self) -> Option<&str> {
+        self.input.secrets.workload.as_ref().map(|(name, _)| name.as_str())
+    }
+
+    /// How it proves who it is to clients and to services that are resources.
+    pub fn identity(&self) -> Identity {
+        match self.workload() {
+            Some(name) => Identity::Workload(name.to_owned()),
+            None => Identity::Mesh { trust: self.view.has_trust() },
+        }
+    }
+
+    /// The CAs of each trust domain.
+    pub fn trust(&self) -> BTreeMap<String, Vec<u8>> {
+        let cas = &self.input.secrets.mesh_cas;
+        let own = cas.iter().find(|(mesh, _)| *mesh == self.view.name).map(|(_, ca)| &**ca);
+        self.view.trust(own)
+    }
+
     /// Every value of each tag that the proxy has, sorted.
     pub fn first_value(&self, key: &str) -> Option<&str> {
         let values = model::spec::dataplane::tag_sets(self.dataplane).filter_map(|tags: &Tags| tags.get(key));
@@ -203,6 +225,8 @@ pub fn of_dataplane(input: Input<'_>) -> Result<Plan, Error> {
     let (outbounds, clusters) = outbound::plan(&context);
     let reachable = outbound::reachable(&context);
     let address = dataplane.networking.as_ref().map(|networking| networking.address.as_str()).unwrap_or_default();
+    let inbounds = inbound::plan(&context);
+    let secrets = secrets(&context, &inbounds, &clusters);
     Ok(Plan {
         naming,
         mesh: key.mesh.to_string(),
@@ -211,14 +235,15 @@ pub fn of_dataplane(input: Input<'_>) -> Result<Plan, Error> {
         ipv6: input.node.ipv6,
         ipv6_address: address.contains(':'),
         reuse_port: input.node.features.reuse_port,
-        inbounds: inbound::plan(&context),
+        inbounds,
         outbounds,
         clusters,
         redirect: redirect::plan(&context),
         names: redirect::names(&context, reachable.iter().map(|service| &***service)),
         zone: zone::Zone::default(),
         admin: Admin::new(input.node, address, input.secrets),
-        secrets: secrets(&context),
+        secrets,
+        trust: context.trust(),
     })
 }
 
@@ -231,10 +256,24 @@ fn tag_values(dataplane: &Dataplane) -> BTreeMap<String, BTreeSet<String>> {
     values
 }
 
-/// What is handed out in the mesh: nothing without mTLS.
-fn secrets(context: &Context<'_>) -> Secrets {
-    if context.view.mtls() == crate::view::Mtls::Off {
-        return Secrets::default();
+/// What is handed out in the mesh: what something refers to. A secret that nobody asks for stays here.
+fn secrets(context: &Context<'_>, inbounds: &[Inbound], clusters: &BTreeMap<String, Cluster>) -> Secrets {
+    let given = context.input.secrets;
+    let of_inbounds =
+        inbounds.iter().filter_map(|inbound| inbound.security.as_ref()).map(|security| &security.identity);
+    let of_clusters = clusters.values().filter_map(|cluster| match &cluster.tls {
+        Some(ClusterTls::Mesh { identity, .. }) => Some(identity),
+        _ => None,
+    });
+    let (mut of_mesh, mut of_its_ca) = (false, false);
+    for identity in of_inbounds.chain(of_clusters) {
+        of_mesh |= matches!(identity, Identity::Mesh { .. });
+        of_its_ca |= matches!(identity, Identity::Mesh { trust: false });
     }
-    context.input.secrets.clone()
+    Secrets {
+        workload: given.workload.clone(),
+        identities: if of_mesh { given.identities.clone() } else { Vec::new() },
+        mesh_cas: if of_its_ca { given.mesh_cas.clone() } else { Vec::new() },
+        ..Secrets::default()
+    }
 }

@@ -13,7 +13,7 @@ use model::spec::{
     outbound,
 };
 
-use super::inbound::unified_name;
+use super::inbound::{Identity, unified_name};
 use super::{Context, redirect};
 use crate::destination::{Destination, Port, Tagged, ports};
 use crate::endpoint::Endpoint;
@@ -144,8 +144,8 @@ pub enum ClusterTls {
         identities: Vec<String>,
         /// The server name.
         sni: String,
-        /// Trust comes from MeshTrust resources.
-        trust: bool,
+        /// How the proxy proves itself, and whom it takes.
+        identity: Identity,
         /// Versions and ciphers.
         parameters: Parameters,
     },
@@ -399,7 +399,10 @@ fn mesh_tls(context: &Context<'_>, destination: &Destination, external: bool) ->
         Destination::Tagged(tagged) => view.is_tls_ready(&tagged.service),
         Destination::Port(port) => port.is_tls_ready(view.zone()),
     };
-    if view.mtls() == Mtls::Off || (view.mtls() == Mtls::Permissive && !ready) {
+    // To services by tag and to what is outside a proxy shows the certificate of its mesh, whatever it has besides.
+    let has_workload_identity =
+        context.workload().is_some() && !external && matches!(destination, Destination::Port(_));
+    if !has_workload_identity && (view.mtls() == Mtls::Off || (view.mtls() == Mtls::Permissive && !ready)) {
         return None;
     }
     let spiffe = |service: &str| format!("spiffe://{}/{service}", view.name);
@@ -415,7 +418,8 @@ fn mesh_tls(context: &Context<'_>, destination: &Destination, external: bool) ->
             let identity = |identity: String| {
                 if identity.starts_with("spiffe://") { identity } else { spiffe(&identity) }
             };
-            let identities = port.identities(view).into_iter().map(identity).collect();
+            let mut identities: Vec<String> = port.identities(view).into_iter().map(identity).collect();
+            identities.sort();
             (identities, port.sni(view.settings.system_namespace.as_deref()))
         }
     };
@@ -423,7 +427,11 @@ fn mesh_tls(context: &Context<'_>, destination: &Destination, external: bool) ->
         mesh: view.name.clone(),
         identities,
         sni,
-        trust: view.has_trust() && !external,
+        identity: if has_workload_identity {
+            context.identity()
+        } else {
+            Identity::Mesh { trust: view.has_trust() && !external }
+        },
         parameters: if external && matches!(destination, Destination::Port(_)) {
             Parameters::default()
         } else {

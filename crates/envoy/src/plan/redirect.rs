@@ -64,7 +64,8 @@ pub(super) fn plan(context: &Context<'_>) -> Option<Redirect> {
     let node = context.input.node;
     let redirected = node.transparent_proxy.filter(|_| !node.features.bind_outbounds)?;
     let networking = context.dataplane.networking.as_ref()?;
-    let strict = node.features.strict_inbound_ports && context.view.mtls() == Mtls::Strict;
+    let is_strict = context.view.mtls() == Mtls::Strict || context.workload().is_some();
+    let strict = node.features.strict_inbound_ports && is_strict;
     let mut ports: Vec<u32> = networking.inbound.iter().map(|inbound| inbound.port).collect();
     let mut seen = std::collections::BTreeSet::new();
     ports.retain(|port| seen.insert(*port));

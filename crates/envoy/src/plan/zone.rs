@@ -107,6 +107,7 @@ fn skeleton(input: Input<'_>, address: &str, zone: Zone, clusters: BTreeMap<Stri
         zone,
         admin: Admin::new(input.node, address, input.secrets),
         secrets: crate::input::Secrets::default(),
+        trust: BTreeMap::new(),
     }
 }
 

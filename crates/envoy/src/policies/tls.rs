@@ -44,13 +44,18 @@ pub fn of_inbound(conf: &Conf) -> Parameters {
     Parameters { ciphers: conf.tls_ciphers.clone().unwrap_or_default(), ..versions }
 }
 
+/// What an inbound speaks whose identity is of a MeshIdentity.
+pub fn of_workload(conf: &Conf) -> Parameters {
+    Parameters {
+        ciphers: conf.tls_ciphers.clone().unwrap_or_default(),
+        ..Parameters::versions(conf.tls_version.as_ref())
+    }
+}
+
 /// What the proxy speaks as a client: what its first inbound with rules says.
 pub fn of_clients(context: &Context<'_>) -> Parameters {
     let tls = &context.policies.tls;
     let conf =
         (0..tls.inbounds()).find_map(|inbound| tls.inbound_conf(inbound)).map(|(conf, _)| conf).unwrap_or_default();
-    Parameters {
-        ciphers: conf.tls_ciphers.clone().unwrap_or_default(),
-        ..Parameters::versions(conf.tls_version.as_ref())
-    }
+    of_workload(&conf)
 }

@@ -10,7 +10,9 @@ use kds_proto::json;
 use model::labels::{self, Labels};
 use model::resource::{Key, Payload};
 use model::spec::Encoding;
-use model::{Change, Kind, Resource, Snapshot};
+use model::spec::condition::{Condition, ConditionStatus};
+use model::spec::mesh_identity::Status;
+use model::{Change, Kind, Kri, Resource, Snapshot};
 use serde_json::{Value, json};
 
 use crate::normal::{self, Endpoints};
@@ -120,6 +122,7 @@ impl Scenario {
     pub fn configuration(&self, name: &str, weights: Weights, pair: &KeyPair) -> Configuration {
         let resource = self.resource(name).unwrap();
         let secrets = Secrets {
+            workload: self.workload(resource).map(|name| (name, pair.clone())),
             identities: vec![("default".to_owned(), pair.clone())],
             mesh_cas: vec![("default".to_owned(), pair.certificate.clone())],
             admin: pair.clone(),
@@ -131,6 +134,20 @@ impl Scenario {
         let settings = Settings { weights, ..Settings::new(&self.zone) };
         let input = Input { snapshot: &self.snapshot, settings: &settings, resource, node: &node, secrets: &secrets };
         envoy::configuration(input).unwrap()
+    }
+
+    /// The name of the secret that a MeshIdentity gives to a dataplane.
+    fn workload(&self, proxy: &Resource) -> Option<String> {
+        let is_ready = |identity: &&Arc<Resource>| {
+            let status =
+                identity.status.as_ref().and_then(|status| serde_json::from_slice::<Status>(status.bytes()).ok());
+            let is_ready =
+                |condition: &Condition| condition.r#type == "Ready" && condition.status == ConditionStatus::True;
+            status.is_some_and(|status| status.conditions.iter().any(is_ready))
+        };
+        let identities = self.snapshot.list_in(Kind::MeshIdentity, &proxy.meta.key.mesh);
+        let identity = identities.filter(|_| proxy.kind() == Kind::Dataplane).find(is_ready)?;
+        Kri::of(&identity.meta).map(|kri| kri.to_string())
     }
 
     /// What differs, by resource.

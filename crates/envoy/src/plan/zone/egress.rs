@@ -17,7 +17,7 @@ use crate::endpoint::Endpoint;
 use crate::external;
 use crate::input::{Error, Input};
 use crate::names::{self, Naming};
-use crate::plan::{Assignment, Cluster, ClusterTls, Discovery, Plan, Security, To};
+use crate::plan::{Assignment, Cluster, ClusterTls, Discovery, Identity, Plan, Security, To};
 use crate::policies::load_balancing;
 use crate::policies::tls::Parameters;
 use crate::policies::traffic_permission::{self, Access};
@@ -204,7 +204,8 @@ fn mesh_external_services(view: &View<'_>, naming: Naming, system_ca: &str, part
 }
 
 fn security(access: Access) -> Security {
-    Security { permissive: false, parameters: Parameters::default(), trust: false, access }
+    let identity = Identity::Mesh { trust: false };
+    Security { permissive: false, parameters: Parameters::default(), identity, domains: Vec::new(), access }
 }
 
 fn cluster(
