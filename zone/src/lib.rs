@@ -84,7 +84,6 @@ pub async fn run(config: Config) -> Result<Running, Fatal> {
 
     let counts = xds::Metrics::default();
     metrics.register(|registry| counts.register(registry));
-    let identities = std::sync::Arc::new(proxies::NoIdentities::default());
     let server = xds::Server { zone, instance: &instance, store, identities, metrics: &counts, life };
     let proxies = xds::start(config.xds, server).await?;
 

@@ -80,19 +80,3 @@ pub(crate) fn read_resource(kind: Kind, text: &str) -> Result<Resource, String> 
         Rejection::Invalid { faults, .. } => faults.to_string(),
     })
 }
-
-/// Nobody can prove anything.
-#[derive(Debug, Default)]
-pub(crate) struct NoIdentities(tokio::sync::watch::Sender<()>);
-
-impl crate::xds::Identities for NoIdentities {
-    fn secrets(&self, _: &model::Snapshot, _: &Resource) -> envoy::Secrets {
-        envoy::Secrets::default()
-    }
-
-    fn changed(&self) -> tokio::sync::watch::Receiver<()> {
-        self.0.subscribe()
-    }
-
-    fn forget(&self, _: &model::Key) {}
-}

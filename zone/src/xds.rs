@@ -30,7 +30,6 @@ pub(crate) use admission::Admission;
 pub(crate) use metrics::Metrics;
 pub(crate) use server::{Server, start};
 pub(crate) use settings::Settings;
-pub(crate) use workshop::Identities;
 
 /// What every session has. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -17,8 +17,9 @@ use runtime::tasks::{Backoff, OnFailure, Task};
 use runtime::{Fatal, Life};
 use store::Store;
 
-use super::workshop::{Identities, Workshop};
+use super::workshop::Workshop;
 use super::{Door, Inner, Metrics, Settings};
+use crate::Identities;
 use crate::bootstrap::{self, Bootstrap};
 use crate::proxies::{self, Seats};
 
@@ -34,7 +35,7 @@ pub(crate) struct Server<'a> {
     /// Where everything is kept.
     pub store: &'a Store,
     /// What proxies prove who they are with.
-    pub identities: Arc<dyn Identities>,
+    pub identities: Identities,
     /// What is counted.
     pub metrics: &'a Metrics,
     /// How the program lives.
@@ -66,13 +67,8 @@ pub(crate) async fn start(mut settings: Settings, server: Server<'_>) -> Result<
 
 fn door(settings: Settings, server: &Server<'_>) -> Door {
     let Server { zone, instance, store, identities, metrics, life } = server;
-    let workshop = Workshop::new(
-        (*store).clone(),
-        settings.envoy,
-        Arc::clone(identities),
-        (*metrics).clone(),
-        life.clock().clone(),
-    );
+    let workshop =
+        Workshop::new((*store).clone(), settings.envoy, identities.clone(), (*metrics).clone(), life.clock().clone());
     let task = Task { name: "touched-proxies", owner: "dp-server", on_failure: OnFailure::Restart(Backoff::default()) };
     let follower = workshop.clone();
     life.tasks().spawn(task, move || {

@@ -1,7 +1,6 @@
 //! Where configurations of proxies are made: whenever something changes that may concern them, and for no others.
 
 use std::borrow::Cow;
-use std::fmt::Debug;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
@@ -9,7 +8,7 @@ use std::thread;
 use envoy::{Configuration, Input, Secrets};
 use kds_proto::kuma::mesh::v1alpha1::Mesh;
 use model::spec::mesh::enabled_backend;
-use model::{Key, Kind, Resource, Snapshot};
+use model::{Key, Kind, Snapshot};
 use runtime::Clock;
 use store::Store;
 use tokio::sync::{Semaphore, watch};
@@ -17,16 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use super::introduction::Introduction;
 use super::metrics::Metrics;
 use super::touched::Touched;
-
-/// What proxies prove who they are with.
-pub(crate) trait Identities: Debug + Send + Sync {
-    /// What a proxy is given.
-    fn secrets(&self, snapshot: &Snapshot, proxy: &Resource) -> Secrets;
-    /// Says that proxies are to be given their secrets again.
-    fn changed(&self) -> watch::Receiver<()>;
-    /// A proxy has left.
-    fn forget(&self, proxy: &Key);
-}
+use crate::Identities;
 
 /// Makes configurations. Cheap to clone; clones are one.
 #[derive(Clone, Debug)]
@@ -36,7 +26,7 @@ pub(super) struct Workshop(Arc<Inner>);
 struct Inner {
     store: Store,
     settings: envoy::Settings,
-    identities: Arc<dyn Identities>,
+    identities: Identities,
     touched: Touched,
     /// For proxies that have nothing yet, and for those that have: the former do not wait for the latter. As many at a
     /// time as there are processors, so that everything else goes on meanwhile.
@@ -52,7 +42,7 @@ impl Workshop {
     pub fn new(
         store: Store,
         settings: envoy::Settings,
-        identities: Arc<dyn Identities>,
+        identities: Identities,
         metrics: Metrics,
         clock: Clock,
     ) -> Self {
