@@ -3,14 +3,15 @@
 //! `cargo xtask test` builds the programs in `src/bin` with coverage feedback and runs each for a few seconds;
 //! `cargo fuzz run -s none <target>` runs one for as long as you like. Seeds are in `seeds/<target>`.
 
-use kds_proto::envoy::service::discovery::v3::DeltaDiscoveryResponse;
-use kds_proto::kuma::mesh::v1alpha1::KumaResource;
 use model::document::{self, Limits};
 use model::intake::{self, Put};
 use model::label_rules::OriginLabel;
-use model::resource::{Key, Payload, Resource};
-use model::{Kind, Labels, Mode, Violations, kubernetes_form, rest_form};
-use prost::Message;
+use model::resource::Resource;
+use model::{Kind, Mode, kubernetes_form, rest_form};
+
+mod peer;
+
+pub use peer::kds_peer;
 
 /// A file of a user becomes resources, or one line says why not.
 pub fn yaml_to_resource(data: &[u8]) {
@@ -47,24 +48,6 @@ pub fn yaml_to_resource(data: &[u8]) {
                 is_printed_as_it_is_read(&accepted.resource);
             }
         }
-    }
-}
-
-/// A message of the other side becomes resources that can be judged and shown.
-pub fn kds_decode(data: &[u8]) {
-    let Ok(response) = DeltaDiscoveryResponse::decode(data) else { return };
-    let Ok(kind) = response.type_url.parse::<Kind>() else { return };
-    for resource in response.resources.into_iter().filter_map(|resource| resource.resource) {
-        let Ok(received) = KumaResource::decode(resource.value.as_ref()) else { continue };
-        let meta = received.meta.unwrap_or_default();
-        let labels: Labels = meta.labels.into_iter().collect();
-        let spec = Payload::from_bytes(received.spec.unwrap_or_default().value);
-        let resource = Resource::new(Key::new(kind, &meta.mesh, &meta.name), labels, spec);
-        let mut found = Violations::default();
-        if (kind.info().codec.validate)(resource.spec.bytes(), &resource.meta, &mut found).is_ok() {
-            let _ = found.to_string();
-        }
-        let _ = rest_form::print(&resource);
     }
 }
 
