@@ -220,6 +220,25 @@ mod tests {
         verify(snapshot, token).unwrap_err().to_string()
     }
 
+    proptest::proptest! {
+        /// What a peer shows in place of a token, and what it makes of a good one, is refused with a reason.
+        #[test]
+        fn what_nobody_signed_is_refused(
+            noise in proptest::prelude::any::<String>(),
+            at in proptest::prelude::any::<proptest::sample::Index>(),
+            by in 1..=127u8,
+        ) {
+            let snapshot = with_key(vec![]);
+            proptest::prop_assert!(!refusal(&snapshot, &noise).is_empty());
+            let mut changed = token(TimeDelta::hours(1)).into_bytes();
+            let at = at.index(changed.len());
+            changed[at] = (changed[at] ^ by) & 0x7f;
+            let changed = String::from_utf8(changed)?;
+            proptest::prop_assert!(!refusal(&snapshot, &changed).is_empty(), "{changed}");
+            proptest::prop_assert!(!refusal(&snapshot, &changed[..at]).is_empty());
+        }
+    }
+
     #[test]
     fn a_token_of_ours_is_good_until_it_ends() {
         let good = verify(&with_key(vec![]), &token(TimeDelta::hours(1))).unwrap();
