@@ -24,8 +24,10 @@ struct Cli {
 pub fn main() -> ExitCode {
     let Cli { command, flags } = Cli::parse();
     let program = Program { name: "kuma-global", version: VERSION };
-    let ended = program.execute(&command, flags.loader(Role::Global), async |effective, life| {
-        crate::run(Config { life, ..Config::read(effective)? }).await
+    let loader = flags.loader(Role::Global);
+    let again = loader.clone();
+    let ended = program.execute(&command, loader, async |effective, life| {
+        crate::run(Config { life, ..Config::read(effective)?.following(again) }).await
     });
     exit::conclude(ended.map_err(Into::into))
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use api::first_start::Switches;
 use api::{Diagnostics, Instance, Listeners};
-use config::Effective;
+use config::{Effective, Loader};
 use identity::tls::Files;
 use model::mode::Mode;
 use runtime::tasks::Backoff;
 use runtime::{Clock, Fatal, Life, drain, exit};
 
+use crate::kds::admission::Reread;
 use crate::kds::settings as kds;
 use crate::{VERSION, inter_cp};
 
@@ -43,6 +44,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// Reads who is let in again, from these layers, when files change (SIGHUP).
+    #[must_use]
+    pub fn following(mut self, loader: Loader) -> Self {
+        self.kds.reread = Some(Reread::of(loader));
+        self
+    }
+
     /// Reads the settings; makes the work directory and the certificate in it when they are missing.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! and `service` are the two services. Each stream is a [`Session`](crate::zones::Session): [`Door::run`] works on it
 //! until one of the two ends has enough, and says why.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use discovery::kds::node::TELLS_HEALTH;
 use discovery::kds::{Moment, follow};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use model::Kind;
 use runtime::drain::{Drain, Guard};
 use runtime::tasks::{Backoff, OnFailure, Task};
 use runtime::{Clock, Fatal, Life};
@@ -34,7 +36,7 @@ pub mod settings;
 mod sink;
 mod sync;
 
-use admission::{Admission, Proof};
+use admission::Admission;
 use caller::Caller;
 use ending::{Ending, Refusal};
 use metrics::Metrics;
@@ -50,7 +52,8 @@ pub(crate) struct Door {
     pub insights: Insights,
     pub lines: Lines,
     pub metrics: Metrics,
-    pub admission: Arc<Admission>,
+    /// The rules in force.
+    pub admission: watch::Receiver<Arc<Admission>>,
     pub refusals: Arc<Refusals>,
     pub drain: Drain,
     /// What all zones share of what they are told.
@@ -71,6 +74,8 @@ pub(crate) struct Streams {
     pub health_interval: std::time::Duration,
     /// Instance of this global.
     pub instance: String,
+    /// Kinds that are switched off.
+    pub off: BTreeSet<Kind>,
 }
 
 /// The global's side of KDS, before and while it serves.
@@ -79,6 +84,7 @@ pub(crate) struct Kds {
     settings: Settings,
     door: Door,
     told: Arc<watch::Sender<Moment>>,
+    rules: Arc<watch::Sender<Arc<Admission>>>,
 }
 
 impl Kds {
@@ -90,16 +96,18 @@ impl Kds {
             replace_older: settings.health.is_some_and(|health| health.close_stale),
             health_interval: settings.health_interval,
             instance: settings.instance.clone(),
+            off: settings.off.clone(),
         };
+        let (rules, admission) = watch::channel(Arc::new(settings.admission.clone()));
         let (told, moments) = watch::channel(Moment::latest(&store.configuration(), &store.insights()));
         let door = Door {
-            down: Shared::new(settings.skip_prefixes.clone()),
+            down: Shared::new(settings.skip_prefixes.clone(), settings.off.clone()),
             moments,
             zones: Zones::new(store.clone(), clock.clone(), metrics.clone()),
             insights: Insights::new(settings.insights, &settings.instance, clock.clone()),
             lines: Lines::new(&clock),
             metrics,
-            admission: Arc::new(settings.admission.clone()),
+            admission,
             refusals: Arc::default(),
             drain: life.drain().clone(),
             closing: life.drain().listener(),
@@ -107,7 +115,7 @@ impl Kds {
             store: store.clone(),
             clock,
         };
-        Self { settings, door, told: Arc::new(told) }
+        Self { settings, door, told: Arc::new(told), rules: Arc::new(rules) }
     }
 
     /// What it counts.
@@ -134,18 +142,27 @@ impl Kds {
             life.tasks().spawn(task, work);
         };
         let Door { store, zones, insights, admission, clock, .. } = &self.door;
-        let (of, told) = (store.clone(), Arc::clone(&self.told));
+        let (of, told, timed) = (store.clone(), Arc::clone(&self.told), clock.clone());
         spawn(
             "moments",
             Box::new(move || {
-                let (configuration, insights, told) = (of.configuration(), of.insights(), Arc::clone(&told));
-                done(async move { follow(configuration, insights, &told, matters).await })
+                let (configuration, insights) = (of.configuration(), of.insights());
+                let (told, clock) = (Arc::clone(&told), timed.clone());
+                done(async move { follow(configuration, insights, &told, matters, || clock.elapsed()).await })
             }),
         );
         let (kept, of) = (store.clone(), insights.clone());
         spawn("zone-insights", Box::new(move || done(insights::keep(of.clone(), kept.clone()))));
-        let (of, rules) = (zones.clone(), Arc::clone(admission));
-        spawn("zone-credentials", Box::new(move || done(zones::watch_proofs(of.clone(), Arc::clone(&rules)))));
+        let (of, rules) = (zones.clone(), admission.clone());
+        spawn("zone-credentials", Box::new(move || done(zones::watch_proofs(of.clone(), rules.clone()))));
+        if let Some(reread) = self.settings.reread.clone() {
+            let (rules, reload) = (Arc::clone(&self.rules), life.reload().clone());
+            let follow = move || {
+                let (reread, rules, reload) = (reread.clone(), Arc::clone(&rules), reload.clone());
+                done(async move { reread.follow(&rules, &reload).await })
+            };
+            spawn("zone-rules", Box::new(follow));
+        }
         if let Some(health) = self.settings.health {
             let of = zones.clone();
             spawn("zone-health", Box::new(move || done(zones::watch_health(of.clone(), health))));
@@ -202,18 +219,15 @@ impl Door {
             return Err((Some(caller), Refusal::Stopping));
         }
         let snapshot = self.store.configuration().borrow().clone();
-        let shown = caller.credential.as_deref();
-        match self.admission.check(&caller.zone, shown, &snapshot, self.clock.now()) {
+        let (shown, rules) = (caller.credential.as_deref(), Arc::clone(&self.admission.borrow()));
+        match rules.check(&caller.zone, shown, &snapshot, self.clock.now()) {
             Ok(proof) => {
                 self.refusals.forget(&caller.zone);
-                let token = match proof {
-                    Proof::NotAsked => None,
-                    Proof::Token(token, expires) => Some((token, expires)),
-                };
                 let facts = Facts {
                     zone: Arc::clone(&caller.zone),
                     peer: caller.peer,
-                    token,
+                    shown: caller.credential.clone(),
+                    expires: proof.expires(),
                     tells_health: caller.has(TELLS_HEALTH),
                 };
                 Ok((caller, facts))
@@ -233,9 +247,16 @@ impl Door {
     /// # Errors
     /// Why it may not; logged and counted here.
     pub async fn open<T>(&self, request: &tonic::Request<T>, kind: StreamKind) -> Result<(Caller, Session), Status> {
+        let (rules, secrets) = (Arc::clone(&self.admission.borrow()), self.store.configuration().borrow().clone());
         let (caller, facts) = self.admit(request, Some(kind))?;
         let opened = self.zones.open(facts, kind).await;
         let session = opened.map_err(|refusal| self.refuse(Some(&caller), &refusal, Some(kind)))?;
+        // What changed before the stream was among the others was not held against it.
+        if !Arc::ptr_eq(&rules, &self.admission.borrow())
+            || !Arc::ptr_eq(&secrets, &self.store.configuration().borrow())
+        {
+            self.admit(request, Some(kind))?;
+        }
         self.insights.connected(&session.zone, kind, session.connected);
         if self.settings.replace_older && caller.has(TELLS_HEALTH) {
             session.replaces_older();

@@ -64,8 +64,10 @@ pub struct Facts {
     pub zone: Arc<str>,
     /// The other end of its connection.
     pub peer: Option<SocketAddr>,
-    /// The token that it showed and was admitted for, with its end.
-    pub token: Option<(Arc<str>, DateTime<Utc>)>,
+    /// The credential that it showed, whether it was asked for one or not.
+    pub shown: Option<Arc<str>>,
+    /// Until when that is good, if it was asked for one.
+    pub expires: Option<DateTime<Utc>>,
     /// Whether it says that it tells of its health.
     pub tells_health: bool,
 }

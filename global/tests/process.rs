@@ -213,6 +213,8 @@ fn signals_reload_and_drain() {
     let port = port(&running.wait_for("kuma-global is up"));
     running.send("-HUP");
     running.wait_for("certificate reloaded");
+    running.send("-HUP");
+    running.wait_for("rules for zones read again");
 
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let body = r#"{"type": "Mesh", "name": "late"}"#;

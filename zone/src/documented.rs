@@ -40,6 +40,7 @@ fn of_global(registry: &mut Registry) {
     // What has labels is told of once it was counted.
     metrics.updated("Mesh", 1, &Clock::system());
     metrics.told("Dataplane", "sent");
+    metrics.weighed("Dataplane", 1, None);
 }
 
 fn of_proxies(registry: &mut Registry) {

@@ -1,9 +1,11 @@
 //! The settings in force, each with its source.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
 use comfy_table::{Cell, Table};
+use model::Kind;
 use model::duration::GoDuration;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
@@ -84,6 +86,16 @@ impl Effective {
     /// All settings, in the order of the table.
     pub fn settings(&self) -> &[Setting] {
         &self.settings
+    }
+
+    /// Kinds that are switched off: a control plane does as if it did not know them (kds-wire 4.1).
+    pub fn switched_off(&self) -> BTreeSet<Kind> {
+        let listed = |kind: &Kind| {
+            let policy = kind.info().policy.is_some();
+            let key = if policy { "policies.pluginPoliciesEnabled" } else { "coreResources.enabled" };
+            self.texts(key).iter().any(|path| path == kind.info().path)
+        };
+        Kind::ALL.iter().copied().filter(|kind| kind.info().plugin && !listed(kind)).collect()
     }
 
     /// The setting of a key.

@@ -57,8 +57,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Gathers the layers.
-#[derive(Debug)]
+/// Gathers the layers. A clone reads the file anew.
+#[derive(Clone, Debug)]
 pub struct Loader {
     role: Role,
     file: Option<PathBuf>,
@@ -66,7 +66,7 @@ pub struct Loader {
     flags: Vec<Flag>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Flag {
     name: String,
     path: String,

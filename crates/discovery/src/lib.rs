@@ -8,6 +8,7 @@
 //! snapshot, which shares with later ones all that did not change. So a stream costs a pointer for each type, and a
 //! change costs the change.
 
+mod delay;
 mod fault;
 pub mod kds;
 pub mod outgoing;

@@ -10,9 +10,11 @@ use kds_proto::envoy::config::core::v3::Node;
 use kds_proto::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
+use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
+use crate::delay::Delays;
 use crate::fault::Fault;
 use crate::publisher::{Heard, Publisher};
 use crate::sotw;
@@ -41,6 +43,8 @@ pub trait Observer: Send + Sync {
     fn introduced(&self, node: &Node);
     /// A response was handed to the transport.
     fn sent(&self, type_url: &str);
+    /// The same response: its bytes, and when the first change in it was [made](View::made), if it is one and that is known.
+    fn measured(&self, _type_url: &str, _bytes: usize, _changed: Option<Duration>) {}
     /// The peer took a response.
     fn acknowledged(&self, type_url: &str);
     /// The peer refused some of a response.
@@ -109,6 +113,7 @@ trait Teller<M> {
     fn offer<V: View<Moment = M>>(&mut self, view: &V, now: &M) -> Vec<Self::Response>;
     fn node(request: &Self::Request) -> Option<&Node>;
     fn type_url(response: &Self::Response) -> &str;
+    fn size(response: &Self::Response) -> usize;
 }
 
 macro_rules! teller {
@@ -131,6 +136,10 @@ macro_rules! teller {
 
             fn type_url(response: &Self::Response) -> &str {
                 &response.type_url
+            }
+
+            fn size(response: &Self::Response) -> usize {
+                response.encoded_len()
             }
         }
     };
@@ -163,15 +172,22 @@ where
     let Some(node) = P::node(&first) else { return End::Fault(Fault::NoNode) };
     let view = view(node);
     let mut next = Some(first);
-    let mut waiting: VecDeque<P::Response> = VecDeque::new();
+    let mut waiting: VecDeque<(P::Response, Option<Duration>)> = VecDeque::new();
+    let mut delays = Delays::default();
     loop {
         if let Some(request) = next.take() {
             if let Some(node) = P::node(&request).filter(|node| node.metadata.is_some()) {
                 observer.introduced(node);
             }
             match publisher.heard(&request) {
-                Ok((type_url, Heard::Acknowledged)) => observer.acknowledged(&type_url),
-                Ok((type_url, Heard::Refused { message })) => observer.refused(&type_url, &message),
+                Ok((type_url, Heard::Acknowledged)) => {
+                    delays.answered(&type_url);
+                    observer.acknowledged(&type_url);
+                }
+                Ok((type_url, Heard::Refused { message })) => {
+                    delays.answered(&type_url);
+                    observer.refused(&type_url, &message);
+                }
                 Ok((_, Heard::Subscribed | Heard::Ignored)) => {}
                 Err(fault) => return End::Fault(fault),
             }
@@ -180,7 +196,10 @@ where
             // What the first responses took is not needed for the later ones.
             waiting.shrink_to(1);
             let now = moments.borrow_and_update().clone();
-            waiting.extend(publisher.offer(&view, &now));
+            delays.moment(view.made(&now));
+            let offered = publisher.offer(&view, &now);
+            let changed = delays.offered(offered.iter().map(P::type_url));
+            waiting.extend(offered.into_iter().zip(changed));
         }
         tokio::select! {
             request = requests.next() => match request {
@@ -189,13 +208,15 @@ where
             },
             permit = responses.reserve(), if !waiting.is_empty() => {
                 let Ok(permit) = permit else { return last_words(&mut requests).await };
-                if let Some(response) = waiting.pop_front() {
+                if let Some((response, changed)) = waiting.pop_front() {
                     observer.sent(P::type_url(&response));
+                    observer.measured(P::type_url(&response), P::size(&response), changed);
                     permit.send(response);
                 }
             }
-            changed = moments.changed(), if waiting.is_empty() => if changed.is_err() {
-                return End::NotTaken("the store is closed".to_owned());
+            changed = moments.changed() => match changed {
+                Ok(()) => delays.moment(view.made(&moments.borrow_and_update())),
+                Err(_) => return End::NotTaken("the store is closed".to_owned()),
             },
             () = responses.closed() => return last_words(&mut requests).await,
         }

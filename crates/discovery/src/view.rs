@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kds_proto::Any;
 
@@ -13,6 +14,11 @@ pub trait View: Send + Sync {
     /// What a peer that holds `from` needs to hold `to`; with no `from` everything. A type that nobody knows is empty.
     /// It may tell more than the interest asks for: what nobody asked for is not sent.
     fn changes(&self, type_url: &str, interest: &Interest, from: Option<&Self::Moment>, to: &Self::Moment) -> Changes;
+
+    /// When a moment was made, on a clock of the view's choice; `None` when nobody keeps that.
+    fn made(&self, _moment: &Self::Moment) -> Option<Duration> {
+        None
+    }
 }
 
 /// Which resources of a type a peer asked for.

@@ -33,7 +33,7 @@ impl Streams {
                 _ = self.terminate.recv() => (SignalKind::terminate(), "SIGTERM"),
                 _ = self.interrupt.recv() => (SignalKind::interrupt(), "SIGINT"),
                 _ = self.hangup.recv() => {
-                    tracing::info!(signal = "SIGHUP", "reloading certificates");
+                    tracing::info!(signal = "SIGHUP", "reading certificates and rules again");
                     reload.notify();
                     continue;
                 }

@@ -1,18 +1,21 @@
 //! Who may follow this global: a zone shows a token of scope `cp` that this global issued for it, unless the
 //! configuration lets it in without (`multizone.global.kds.auth`).
 //!
-//! What was good once may cease to be: [`Admission::check`] is asked again when signing keys, revocations or the time
-//! change.
+//! What was good once may cease to be: [`Admission::check`] is asked again when signing keys, revocations, the rules or the
+//! time change.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use config::Effective;
+use config::{Effective, Loader};
 use identity::signing_key::Purpose;
 use identity::token::{self, SCOPE_CONTROL_PLANE, Validator};
 use model::Snapshot;
 use runtime::Fatal;
+use runtime::life::Reload;
+use tokio::sync::watch;
 
 /// Rules of admission.
 #[derive(Clone, Debug)]
@@ -36,6 +39,54 @@ pub enum Proof {
     NotAsked,
     /// A token, good until then.
     Token(Arc<str>, DateTime<Utc>),
+}
+
+impl Proof {
+    /// When it ends, if it does.
+    pub fn expires(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::NotAsked => None,
+            Self::Token(_, expires) => Some(*expires),
+        }
+    }
+}
+
+/// Reads the rules anew.
+#[derive(Clone)]
+pub struct Reread(Arc<dyn Fn() -> Result<Admission, Fatal> + Send + Sync>);
+
+impl Reread {
+    /// From the layers of the configuration, of which the file may have changed.
+    pub fn of(loader: Loader) -> Self {
+        Self(Arc::new(move || {
+            let loaded = loader.clone().load().map_err(|error| Fatal::new(error.to_string()))?;
+            Admission::configured(&loaded.effective)
+        }))
+    }
+
+    /// Puts new rules in force whenever somebody says that files changed, until the program ends. Rules that cannot be
+    /// read leave the old ones.
+    pub(crate) async fn follow(&self, rules: &watch::Sender<Arc<Admission>>, reload: &Reload) {
+        let mut notices = reload.subscribe();
+        while notices.changed().await.is_ok() {
+            match (self.0)() {
+                Ok(read) => {
+                    // The server goes on as it was started.
+                    let now = Admission { encrypted: rules.borrow().encrypted, ..read };
+                    tracing::info!(token_required = now.required, except = ?now.except, "rules for zones read again");
+                    now.warn();
+                    rules.send_replace(Arc::new(now));
+                }
+                Err(error) => tracing::error!(%error, "rules for zones not read again, the old ones stay"),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Reread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reread")
+    }
 }
 
 impl Admission {

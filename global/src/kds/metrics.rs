@@ -1,13 +1,15 @@
 //! What is counted of the zones' streams.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
 
 use model::Kind;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
 
 use crate::insights::StreamKind;
 use crate::kds::ending::{Ending, Refusal};
@@ -41,6 +43,11 @@ struct OfType {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Sent {
+    r#type: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Question {
     operation: &'static str,
     result: &'static str,
@@ -57,6 +64,8 @@ pub struct Metrics {
     conflicts: Count,
     responses: Family<Response, Count>,
     rejections: Family<OfType, Count>,
+    bytes: Family<Sent, Count>,
+    delay: Histogram,
     written: Count,
     removed: Count,
     questions: Family<Question, Count>,
@@ -73,6 +82,8 @@ impl Default for Metrics {
             conflicts: Count::default(),
             responses: Family::default(),
             rejections: Family::default(),
+            bytes: Family::default(),
+            delay: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
             written: Count::default(),
             removed: Count::default(),
             questions: Family::default(),
@@ -108,6 +119,9 @@ impl Default for Metrics {
         for kind in Kind::ALL {
             let (sync, r#type) = (kind.info().sync, kind.name());
             let refusers = [(sync.global_to_zone(), "zone"), (sync.zone_to_global(), "global")];
+            if sync.global_to_zone() {
+                metrics.bytes.get_or_create(&Sent { r#type: r#type.to_owned() }).inc_by(0);
+            }
             for (_, by) in refusers.into_iter().filter(|(flows, _)| *flows) {
                 metrics.rejections.get_or_create(&OfType { by, r#type: r#type.to_owned() }).inc_by(0);
             }
@@ -137,6 +151,13 @@ impl Metrics {
             "rejections",
             "Responses that were rejected for some of their resources, by the end that rejected them and type",
             self.rejections.clone(),
+        );
+        registry.register_with_unit("sent", "Responses sent to zones, by type", Unit::Bytes, self.bytes.clone());
+        registry.register_with_unit(
+            "change_delay",
+            "From a change that this global knows to the response that tells a zone of it",
+            Unit::Seconds,
+            self.delay.clone(),
         );
         registry.register("resources_stored", "Resources of zones created or updated here", self.written.clone());
         registry.register("resources_removed", "Resources that their zones removed here", self.removed.clone());
@@ -179,6 +200,16 @@ impl Metrics {
     /// `by` is `zone` or `global`. The type is one that this end knows.
     pub(crate) fn rejected(&self, by: &'static str, type_url: &str) {
         self.rejections.get_or_create(&OfType { by, r#type: type_url.to_owned() }).inc();
+    }
+
+    /// A response was sent, with its delay when it tells of a change.
+    pub(crate) fn told(&self, type_url: &str, bytes: usize, delay: Option<Duration>) {
+        if type_url.parse::<Kind>().is_ok() {
+            self.bytes.get_or_create(&Sent { r#type: type_url.to_owned() }).inc_by(bytes as u64);
+        }
+        if let Some(delay) = delay {
+            self.delay.observe(delay.as_secs_f64());
+        }
     }
 
     pub(crate) fn stored(&self, written: usize, removed: usize) {

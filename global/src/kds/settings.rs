@@ -1,14 +1,16 @@
 //! What the global's side of KDS reads out of the configuration (kds-wire 6.1, 6.3).
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use config::Effective;
 use identity::tls::Files;
+use model::Kind;
 use model::insight::zone::Kept;
 use runtime::Fatal;
 
-use super::admission::Admission;
+use super::admission::{Admission, Reread};
 use crate::insights;
 
 /// Settings of the server that zones dial.
@@ -22,12 +24,16 @@ pub struct Settings {
     pub max_message: usize,
     /// Who is let in.
     pub admission: Admission,
+    /// Reads that again, if it may change.
+    pub reread: Option<Reread>,
     /// How often zones shall tell that they are well; zero leaves it to them.
     pub health_interval: Duration,
     /// When a zone that is silent is cut off, if ever.
     pub health: Option<Health>,
     /// Labels that are not sent: those whose keys begin so.
     pub skip_prefixes: Vec<String>,
+    /// Kinds that are switched off.
+    pub off: BTreeSet<Kind>,
     /// How connections are written down.
     pub insights: insights::Settings,
     /// Instance of this global.
@@ -62,9 +68,11 @@ impl Settings {
             tls: effective.flag(&key("tlsEnabled")).then(|| Files::configured(effective, KDS)),
             max_message: number(&key("maxMsgSize")),
             admission: Admission::configured(effective)?,
+            reread: None,
             health_interval: poll,
             health: (!timeout.is_zero()).then_some(Health { poll, timeout, close_stale }),
             skip_prefixes: effective.texts(&key("labels.skipPrefixes")).to_vec(),
+            off: effective.switched_off(),
             insights: insights::Settings {
                 flush: length(&key("zoneInsightFlushInterval")),
                 kept: Kept {
@@ -88,6 +96,7 @@ pub(crate) fn everywhere(effective: &Effective, key: &str) -> Result<SocketAddr,
 #[cfg(test)]
 mod tests {
     use config::{Host, Loader, Role};
+    use discovery::kds::rules;
 
     use super::*;
 
@@ -107,6 +116,20 @@ mod tests {
         assert_eq!((settings.health, settings.health_interval), (None, Duration::ZERO));
         assert_eq!(settings.insights.kept, Kept { subscriptions: 10, compact: false });
         assert_eq!((settings.insights.flush.as_secs(), settings.insights.idle.as_secs()), (10, 300));
+    }
+
+    /// kds-wire 4.1: what is not listed is switched off; kinds that are no plugins cannot be.
+    #[test]
+    fn kinds_are_switched_off_by_the_lists() {
+        assert!(settings(&[]).off.is_empty());
+        let some = settings(&[
+            "policies.pluginPoliciesEnabled=meshtimeouts,meshtrafficpermissions",
+            "coreResources.enabled=meshservices,hostnamegenerators,meshmultizoneservices",
+        ]);
+        let (up, down) = (rules::up_kinds(&some.off).count(), rules::down_kinds(&some.off).count());
+        // Of 16 policies 2 are left, of 7 others 3; of the 4 that go, Workload goes up alone.
+        assert_eq!((some.off.len(), up, down), (18, 29 - 14 - 4, 43 - 14 - 3));
+        assert!(some.off.contains(&Kind::MeshRetry) && !some.off.contains(&Kind::Mesh));
     }
 
     #[test]

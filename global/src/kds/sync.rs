@@ -1,6 +1,8 @@
 //! `KDSSyncService`: what zones are to hold, and what they have (kds-wire 2, 3, 5.1).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use discovery::kds::Moment;
 use discovery::kds::down::Down;
@@ -14,6 +16,7 @@ use kds_proto::kuma::mesh::v1alpha1::kds_sync_service_server::KdsSyncService;
 use kds_proto::kuma::system::v1alpha1::KumaCpVersion;
 use model::Kind;
 use model::insight::zone::Count;
+use runtime::Clock;
 use serde::Deserialize;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -43,9 +46,10 @@ impl KdsSyncService for Door {
             subscription: self.insights.subscription(&session.zone, session.connected, caller.credential.is_some()),
             session: session.handle(),
             metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
         };
         let (shared, mut moments, zone) = (Arc::clone(&self.down), self.moments.clone(), Arc::clone(&session.zone));
-        let store = self.store.clone();
+        let (store, off) = (self.store.clone(), self.settings.off.clone());
         self.run(session, KIND, end, async move {
             // A zone deletes what the first response lacks. So nothing is said while there is nothing at all, nor by an
             // instance that lags behind what others have told the zone.
@@ -53,11 +57,7 @@ impl KdsSyncService for Door {
                 return Ending::Failed(format!("cannot tell what is new: {error}"));
             }
             let newest = Moment::latest(&store.configuration(), &store.insights());
-            let complete = |moment: &Moment| {
-                let told = |kind: Kind| moment.of(kind).changed_at(kind) >= newest.of(kind).changed_at(kind);
-                rules::down_kinds().all(told) && rules::down_kinds().any(|kind| moment.of(kind).count(kind) > 0)
-            };
-            if moments.wait_for(complete).await.is_err() {
+            if moments.wait_for(|moment| is_complete(moment, &newest, &off)).await.is_err() {
                 return Ending::Stopping;
             }
             let view = |node: &Node| {
@@ -90,12 +90,19 @@ impl KdsSyncService for Door {
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         };
+        let off = self.settings.off.clone();
         self.run(session, KIND, end, async move {
-            let kinds = rules::up_kinds().map(Kind::name);
+            let kinds = rules::up_kinds(&off).map(Kind::name);
             subscribe(request.into_inner(), requests, kinds, &node.to_node(), &mut sink).await.into()
         });
         Ok(Response::new(stream))
     }
+}
+
+/// Whether everything that a zone may be told is known, and there is something (KDS-30).
+fn is_complete(moment: &Moment, newest: &Moment, off: &BTreeSet<Kind>) -> bool {
+    let told = |kind: Kind| moment.of(kind).changed_at(kind) >= newest.of(kind).changed_at(kind);
+    rules::down_kinds(off).all(told) && rules::down_kinds(off).any(|kind| moment.of(kind).count(kind) > 0)
 }
 
 impl From<End> for Ending {
@@ -114,6 +121,7 @@ struct Account {
     subscription: Subscription,
     session: Handle,
     metrics: Metrics,
+    clock: Clock,
 }
 
 /// What a control plane's configuration says that matters here.
@@ -144,6 +152,11 @@ impl Observer for Account {
         self.subscription.count(type_url, Count::Sent);
     }
 
+    fn measured(&self, type_url: &str, bytes: usize, changed: Option<Duration>) {
+        let delay = changed.map(|changed| self.clock.elapsed().saturating_sub(changed));
+        self.metrics.told(type_url, bytes, delay);
+    }
+
     fn acknowledged(&self, type_url: &str) {
         self.metrics.response(StreamKind::GlobalToZone, "acknowledged");
         self.subscription.count(type_url, Count::Acknowledged);
@@ -162,5 +175,35 @@ impl Observer for Account {
         } else {
             tracing::warn!(zone, kind = type_url, message, "a zone refused resources");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Change, Key, Labels, Payload, Resource, Snapshot};
+
+    use super::*;
+
+    /// KDS-30: of nothing, and of less than others know, no zone is told anything.
+    #[test]
+    fn an_instance_that_lags_behind_is_silent() {
+        let put = |kind, name: &str| {
+            let mesh = if kind == Kind::Mesh { "" } else { "default" };
+            Change::Put(Arc::new(Resource::new(Key::new(kind, mesh, name), Labels::default(), Payload::default())))
+        };
+        let moment = |configuration: Snapshot| Moment {
+            configuration: Arc::new(configuration),
+            insights: Arc::new(Snapshot::empty()),
+            made: Duration::ZERO,
+        };
+        let empty = moment(Snapshot::empty());
+        let first = moment(empty.configuration.apply(1, [put(Kind::Mesh, "default")]));
+        let second = moment(first.configuration.apply(2, [put(Kind::MeshTimeout, "slow")]));
+        let third = moment(second.configuration.apply(3, [put(Kind::Dataplane, "dp")]));
+        let complete = |at: &Moment, newest: &Moment| is_complete(at, newest, &BTreeSet::new());
+        assert!(!complete(&empty, &empty) && !complete(&empty, &first) && !complete(&first, &second));
+        assert!(complete(&first, &first) && complete(&second, &first));
+        assert!(complete(&second, &third), "dataplanes do not go down");
+        assert!(is_complete(&first, &second, &[Kind::MeshTimeout].into()), "what is switched off is not waited for");
     }
 }

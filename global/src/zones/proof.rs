@@ -1,20 +1,22 @@
-//! Cuts off zones whose token is no longer good: revoked, expired, or its key is gone.
+//! Cuts off zones whose token is no longer good, be it revoked, expired or its key gone, and those that need one from now
+//! on.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Kind, Snapshot};
+use tokio::sync::watch;
 
-use super::Zones;
+use super::{Live, Zones};
 use crate::kds::admission::Admission;
 use crate::kds::ending::Ending;
 
 /// Longest wait between two looks, against clocks that are set.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 
-/// Checks the tokens of all streams again whenever secrets change or one expires, until the store is closed.
-pub(crate) async fn watch_proofs(zones: Zones, admission: Arc<Admission>) {
+/// Checks all streams again whenever secrets or the rules change or a token expires, until the store is closed.
+pub(crate) async fn watch_proofs(zones: Zones, mut rules: watch::Receiver<Arc<Admission>>) {
     let clock = zones.0.clock.clone();
     let mut configuration = zones.0.store.configuration();
     let mut looked_at = configuration.borrow_and_update().changed_at(Kind::GlobalSecret);
@@ -32,9 +34,12 @@ pub(crate) async fn watch_proofs(zones: Zones, admission: Arc<Admission>) {
                 }
                 looked_at = changed;
             }
+            changed = rules.changed() => if changed.is_err() {
+                return;
+            },
         }
-        let snapshot = configuration.borrow().clone();
-        zones.check_proofs(&admission, &snapshot);
+        let (snapshot, rules) = (configuration.borrow().clone(), Arc::clone(&rules.borrow_and_update()));
+        zones.check_proofs(&rules, &snapshot);
     }
 }
 
@@ -42,29 +47,30 @@ impl Zones {
     /// Until the next token expires.
     fn next_expiry(&self) -> Duration {
         let now = self.0.clock.now();
-        let first =
-            self.live().values().filter_map(|live| live.facts.token.as_ref().map(|(_, expires)| *expires)).min();
+        let first = self.live().values().filter_map(|live| live.facts.expires).min();
         first.map_or(AT_LEAST_EVERY, |expires| {
             (expires - now).to_std().unwrap_or_default().max(Duration::from_millis(100))
         })
     }
 
-    /// Ends the streams whose token is not good any more. Each token is checked once.
+    /// Ends the streams that would not be let in any more. Each credential is checked once.
     fn check_proofs(&self, admission: &Admission, snapshot: &Snapshot) {
-        let shown: BTreeMap<(Arc<str>, Arc<str>), ()> = {
-            let live = self.live();
-            let shown = live.values().filter_map(|live| {
-                live.facts.token.as_ref().map(|(token, _)| ((Arc::clone(&live.facts.zone), Arc::clone(token)), ()))
-            });
-            shown.collect()
-        };
+        let shown: BTreeSet<(Arc<str>, Option<Arc<str>>)> =
+            self.live().values().map(|live| (Arc::clone(&live.facts.zone), live.facts.shown.clone())).collect();
         let now = self.0.clock.now();
-        for (zone, token) in shown.into_keys() {
-            let Err(why) = admission.check(&zone, Some(&token), snapshot, now) else { continue };
-            let ended = self.end(&Ending::Unauthenticated(why.clone()), |_, live| {
-                live.facts.zone == zone && live.facts.token.as_ref().is_some_and(|(shown, _)| *shown == token)
-            });
-            tracing::warn!(zone = &*zone, streams = ended, reason = why, "a zone is cut off");
+        for (zone, shown) in shown {
+            let is_of = |live: &Live| live.facts.zone == zone && live.facts.shown == shown;
+            match admission.check(&zone, shown.as_deref(), snapshot, now) {
+                Ok(proof) => self
+                    .live()
+                    .values_mut()
+                    .filter(|live| is_of(live))
+                    .for_each(|live| live.facts.expires = proof.expires()),
+                Err(why) => {
+                    let ended = self.end(&Ending::Unauthenticated(why.clone()), |_, live| is_of(live));
+                    tracing::warn!(zone = &*zone, streams = ended, reason = why, "a zone is cut off");
+                }
+            }
         }
     }
 }

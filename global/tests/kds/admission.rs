@@ -23,7 +23,8 @@ async fn stats(zone: &Dialled) -> Result<Call<StatsResponse, StatsRequest>, toni
     zone.call(&format!("{ADMIN}/StreamStats")).await
 }
 
-/// By default a zone shows a token of scope `cp`, made for it, and is told why when it does not.
+/// KDS-2: by default a zone shows a token of scope `cp`, made for it, and is told why when it does not; its calls, with one
+/// message or with many, come compressed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zone_needs_a_token_of_its_own() {
     let world = World::start(PLAIN).await;
@@ -81,7 +82,33 @@ async fn a_revoked_token_cuts_its_zone_off() {
     world.end().await;
 }
 
-/// KDS-8: without TLS a token does not count unless it is allowed; zones of the list need none.
+/// A zone that is taken off the list, or that has to show a token all of a sudden, is cut off within a second; who shows
+/// one stays, although nobody asked for it before. A file that cannot be read changes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_needs_a_token_from_now_on_is_cut_off() {
+    let file = |auth: &str| format!("multizone: {{global: {{kds: {{auth: {auth}}}}}}}");
+    let world = World::with_file(&file("{type: none}"), PLAIN).await;
+    let shows = world.zone("shows").with("authorization", &token(&world, "shows", "cp").await);
+    let mut stays = stats(&shows).await.unwrap();
+    let (mut listed, mut open) = (stats(&world.zone("old")).await.unwrap(), stats(&world.zone("any")).await.unwrap());
+    let is_cut = async |call: &mut Call<StatsResponse, StatsRequest>, since: std::time::Instant| {
+        let status = call.status().await;
+        assert!(status.code() == Code::Unauthenticated && status.message().contains("shows no zone token"), "{status}");
+        assert!(since.elapsed().as_millis() < 1000, "{:?}", since.elapsed());
+    };
+    world.change_file(&file("{type: cpToken, exceptZones: [old]}"));
+    is_cut(&mut open, std::time::Instant::now()).await;
+    assert!(stats(&world.zone("any")).await.is_err());
+    world.change_file(&file("{type: nonsense"));
+    assert_eq!(world.zone("old").health_check().await.unwrap(), Some(0));
+    world.change_file(&file("{type: cpToken}"));
+    is_cut(&mut listed, std::time::Instant::now()).await;
+    let quiet = tokio::time::timeout(std::time::Duration::from_millis(100), stays.next());
+    assert!(quiet.await.is_err());
+    world.end().await;
+}
+
+/// KDS-8, KDS-12: without TLS a token does not count unless it is allowed; zones of the list need none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_in_the_open_does_not_count() {
     let sets = ["multizone.global.kds.tlsEnabled=false", "multizone.global.kds.auth.exceptZones=old"];

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -18,7 +19,8 @@ fn is_online(insight: &Value) -> bool {
     subscriptions(insight).iter().any(|subscription| subscription.get("disconnectTime").is_none())
 }
 
-/// KDS-11, KDS-14, KDS-15, KDS-16, KDS-17: created at first contact, online at once, offline when it left.
+/// KDS-9, KDS-11, KDS-12, KDS-14, KDS-15, KDS-16, KDS-17, KDS-18: created at first contact, online at once, asked before it
+/// says anything, not deleted while it is there, offline when it left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zone_is_on_record_from_its_first_request() {
     let world = World::start(&[OPEN, &["multizone.global.kds.zoneInsightFlushInterval=200ms"]].concat()).await;
@@ -46,14 +48,12 @@ async fn a_zone_is_on_record_from_its_first_request() {
         assert_eq!(insight["kdsStreams"][stream]["globalInstanceId"], global, "{stream}");
     }
 
-    // KDS-12
     east.caller.health_check().await.unwrap();
     eventually("its health is noted", || async {
         api.get("/zone-insights/east").await.1["healthCheck"]["time"].is_string()
     })
     .await;
 
-    // KDS-18: not while it is there.
     let (status, refused) = api.delete("/zones/east").await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert_eq!(
@@ -188,6 +188,65 @@ async fn health_is_watched_when_asked_for() {
     newer.settle().await;
     let silent = tokio::time::timeout(Duration::from_secs(8), newer.down.status()).await.expect("cut off in time");
     assert_eq!((silent.code(), silent.message()), (Code::Cancelled, "stream canceled - zone hc failed"));
+    world.end().await;
+}
+
+/// `metrics.zone.compactFinishedSubscriptions`: of connections that are over the counters and the configuration go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_over_is_told_briefly_when_asked_for() {
+    let compact =
+        ["metrics.zone.compactFinishedSubscriptions=true", "multizone.global.kds.zoneInsightFlushInterval=200ms"];
+    let world = World::start(&[OPEN, &compact].concat()).await;
+    let mut first = FakeZone::connect(&world, "east").await;
+    first.settle().await;
+    drop(first);
+    let _second = FakeZone::connect(&world, "east").await;
+    eventually("the first is told briefly, the second in full", || async {
+        let told = subscriptions(&world.api().get("/zone-insights/east").await.1);
+        let [first, second] = &told[..] else { return false };
+        let has = |of: &Value| of["config"].is_string() && of["status"]["stat"].is_object();
+        first["disconnectTime"].is_string() && !has(first) && has(second)
+    })
+    .await;
+    world.end().await;
+}
+
+/// A zone has 16 streams of a kind at most; one more is told so, and is let in when another has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_many_streams_of_a_zone_are_refused() {
+    let world = World::start(OPEN).await;
+    let (east, mut open) = (world.zone("east"), Vec::new());
+    for _ in 0..16 {
+        open.push(east.down().await.unwrap());
+    }
+    let refused = east.down().await.err().expect("one too many");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(refused.message(), "zone \"east\" has 16 streams global-to-zone open already");
+    let metrics = world.running.metrics().text().unwrap();
+    assert!(metrics.contains("kds_calls_refused_total{reason=\"too-many\"} 1"), "{metrics}");
+    world.zone("west").down().await.unwrap();
+    east.up().await.unwrap();
+    open.pop();
+    eventually("there is room again", || async { east.down().await.is_ok() }).await;
+    world.end().await;
+}
+
+/// KDS-4: pings far more often than those of a Kuma zone are answered, be there streams or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pings_end_no_connection() {
+    const OFTEN: Duration = Duration::from_millis(20);
+    let world = World::start(OPEN).await;
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", world.running.kds.port())).await.unwrap();
+    let (_sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(OFTEN)
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+        .handshake::<_, tonic::body::Body>(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let ended = tokio::time::timeout(60 * OFTEN, connection).await;
+    assert!(ended.is_err(), "{ended:?}");
     world.end().await;
 }
 

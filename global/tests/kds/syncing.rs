@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use discovery::kds::wire;
 use http::StatusCode;
+use kds_proto::envoy::config::core::v3::Node;
 use kds_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Resource as Wire};
 use model::Kind;
+use prost_types::value::Kind as Member;
 use serde_json::json;
 use tonic::Code;
 
@@ -40,6 +43,15 @@ async fn a_write_reaches_a_zone_at_once() {
         worst = worst.max(started.elapsed());
     }
     println!("write to zone, worst of 20: {worst:?}");
+    let metrics = world.running.metrics().text().unwrap();
+    let value = |name: &str| -> f64 {
+        let line =
+            metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {metrics}"));
+        line.trim().parse().unwrap()
+    };
+    assert!(value("kds_change_delay_seconds_count ") >= 20.0);
+    assert!(value("kds_change_delay_seconds_sum ") < 20.0);
+    assert!(value("kds_sent_bytes_total{type=\"MeshTimeout\"} ") > 20.0 * 100.0);
     assert!(worst < Duration::from_secs(1), "{worst:?}");
     assert_eq!(api.delete(path).await.0, StatusCode::OK);
     east.until("it is gone", |held| !held.shows("MeshTimeout", "slow")).await;
@@ -87,6 +99,54 @@ async fn a_zone_takes_no_name_of_another() {
     west.tell(&[dataplane("a", "10.1.0.1")]).await;
     let (_, stored) = world.api().get(&format!("/meshes/default/dataplanes/{name}")).await;
     assert_eq!(stored["labels"]["kuma.io/zone"], "west", "{stored}");
+    world.end().await;
+}
+
+/// A zone that can do more than this global, and one that can do nothing of the sort: what is unknown means nothing, and
+/// what is missing is not done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zones_of_other_ages_are_served() {
+    let world = World::start(OPEN).await;
+    let text = |text: &str| prost_types::Value { kind: Some(Member::StringValue(text.to_owned())) };
+    let mut node = FakeZone::node("newer", "newer-1a2b");
+    let fields = &mut node.metadata.as_mut().unwrap().fields;
+    fields.insert("receipts".to_owned(), text("yes"));
+    let Some(Member::ListValue(features)) = &mut fields.get_mut("features").unwrap().kind else { panic!("a list") };
+    features.values.extend([text("receipts"), prost_types::Value { kind: Some(Member::NumberValue(7.0)) }]);
+    let caller = world.zone("newer").with("features", "receipts,resume").with("x-later", "1");
+    let mut newer = FakeZone::introduced(caller, "newer", node).await;
+    newer.settle().await;
+    newer.tell(&[dataplane("a", "10.0.0.1")]).await;
+
+    let node = Node { id: "older".to_owned(), ..Node::default() };
+    let caller = world.dial().with("client-id", "older");
+    let mut older = FakeZone::introduced(caller, "older", node).await;
+    older.settle().await;
+    let plain = resource(
+        Kind::Dataplane,
+        "b",
+        json!({"networking": {"address": "10.0.0.2", "inbound": [
+            {"port": 80, "tags": {"kuma.io/service": "web"}},
+        ]}}),
+    );
+    let encoded = wire::encode(&plain);
+    let sent = Wire { name: encoded.name.to_string(), resource: Some(encoded.resource), ..Wire::default() };
+    older.send("Dataplane", vec![sent], Vec::new()).await;
+    assert_eq!(older.answer().await.error_detail, None);
+    assert_eq!(world.api().get("/meshes/default/dataplanes/older.b").await.0, StatusCode::OK);
+    // A name is hashed for who knows that, and a policy without a target of its own goes to who takes it.
+    let named = |held: &FakeZone, name: &str| held.held.has("MeshTimeout", name);
+    assert!(world.api().put("/meshes/default/meshtimeouts/slow", &timeout(3)).await.0.is_success());
+    let mut aimed = timeout(4);
+    (aimed["name"], aimed["spec"]["targetRef"]) = (json!("aimed"), json!({"kind": "Mesh"}));
+    assert!(world.api().put("/meshes/default/meshtimeouts/aimed", &aimed).await.0.is_success());
+    newer
+        .until("both, under hashed names", |held| {
+            held.shows("MeshTimeout", "slow") && held.shows("MeshTimeout", "aimed")
+        })
+        .await;
+    older.until("the one that it can take", |held| held.has("MeshTimeout", "aimed")).await;
+    assert!(!named(&newer, "aimed") && !named(&older, "slow"));
     world.end().await;
 }
 

@@ -30,6 +30,9 @@ use crate::client::Caller;
 /// Lets every zone in, without TLS.
 pub const OPEN: &[&str] = &["multizone.global.kds.auth.type=none", "multizone.global.kds.tlsEnabled=false"];
 
+/// The configuration file in a global's folder, if it has one.
+const FILE: &str = "global.yaml";
+
 pub const SYNC: &str = "/kuma.mesh.v1alpha1.KDSSyncService";
 pub const ADMIN: &str = "/kuma.mesh.v1alpha1.GlobalKDSService";
 
@@ -49,6 +52,21 @@ impl World {
         let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
         let running = run(folder.path(), &sets).await;
         Self { running, folder, sets }
+    }
+
+    /// With a configuration file too, of which the settings take precedence.
+    pub async fn with_file(text: &str, sets: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE), text).unwrap();
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        let running = run(folder.path(), &sets).await;
+        Self { running, folder, sets }
+    }
+
+    /// Changes the configuration file and says so.
+    pub fn change_file(&self, text: &str) {
+        std::fs::write(self.folder.path().join(FILE), text).unwrap();
+        self.running.reload().notify();
     }
 
     /// Ends and starts again with the same database.
@@ -117,10 +135,15 @@ pub async fn run(folder: &Path, sets: &[String]) -> Running {
         "interCp.server.port=0",
     ];
     let loader = ports.iter().copied().chain(sets.iter().map(String::as_str));
-    let loader = loader.fold(Loader::new(Role::Global), |loader, set| loader.set(set));
-    let mut effective = loader.load().unwrap().effective;
+    let mut loader = loader.fold(Loader::new(Role::Global), |loader, set| loader.set(set));
+    let file = folder.join(FILE);
+    if file.exists() {
+        loader = loader.file(file);
+    }
+    let mut effective = loader.clone().load().unwrap().effective;
     effective.fill_in(&Host { home: Some(folder.to_owned()), address: None });
-    let running = kuma_global::run(Config::read(&effective).unwrap()).await.unwrap();
+    let config = Config::read(&effective).unwrap().following(loader);
+    let running = kuma_global::run(config).await.unwrap();
     tokio::time::timeout(Duration::from_secs(30), running.readiness().ready()).await.expect("ready in time");
     running
 }

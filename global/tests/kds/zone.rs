@@ -1,6 +1,6 @@
 //! A zone that does what it is told: it asks for everything, acknowledges, and tells what a test wants it to.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use discovery::kds::node::{Features, Introduction};
 use discovery::kds::{rules, wire};
@@ -55,16 +55,26 @@ impl FakeZone {
     }
 
     async fn over(caller: Dialled, name: &str, instance: &str) -> Self {
-        let (down, up) = (caller.down().await.unwrap(), caller.up().await.unwrap());
-        let node = Introduction {
+        let node = Self::node(name, instance);
+        Self::introduced(caller, name, node).await
+    }
+
+    /// As a zone of Kuma introduces itself.
+    pub fn node(name: &str, instance: &str) -> Node {
+        Introduction {
             id: name.to_owned(),
             instance: instance.to_owned(),
             version: KumaCpVersion { version: "2.13.10".into(), ..KumaCpVersion::default() },
             config: r#"{"mode":"zone","store":{"type":"memory"}}"#.into(),
             features: Features::ALL,
         }
-        .to_node();
-        for kind in rules::down_kinds() {
+        .to_node()
+    }
+
+    /// A zone that introduces itself otherwise.
+    pub async fn introduced(caller: Dialled, name: &str, node: Node) -> Self {
+        let (down, up) = (caller.down().await.unwrap(), caller.up().await.unwrap());
+        for kind in rules::down_kinds(&BTreeSet::new()) {
             let request = DeltaDiscoveryRequest {
                 node: Some(node.clone()),
                 type_url: kind.name().to_owned(),
@@ -79,11 +89,11 @@ impl FakeZone {
 
     /// Takes the first response of every type, and answers all 29 subscriptions of the global with nothing.
     pub async fn settle(&mut self) {
-        for _ in rules::down_kinds() {
+        for _ in rules::down_kinds(&BTreeSet::new()) {
             self.take().await.unwrap();
         }
         let mut asked = Vec::new();
-        for _ in rules::up_kinds() {
+        for _ in rules::up_kinds(&BTreeSet::new()) {
             let request = self.up.next().await.unwrap();
             assert_eq!((&*request.response_nonce, request.node.unwrap().id), ("", self.name.clone()));
             asked.push(request.type_url);

@@ -91,18 +91,19 @@ pub(crate) async fn dial(federation: &Federation, zone: &str, clock: &Clock) -> 
         .with_context(|| format!("cannot connect to {global}"))
 }
 
+/// No window that adapts itself: that sends pings of its own (KDS-5).
+fn http2() -> Builder<TokioExecutor> {
+    let mut http2 = Builder::new(TokioExecutor::new());
+    http2.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PONG).keep_alive_while_idle(true);
+    http2
+}
+
 async fn connect(federation: &Federation, zone: &str) -> Result<Connection> {
     let global = &federation.global;
     let metadata = Arc::new(metadata(zone, federation.token.read()?.as_deref())?);
     let stream = transport(federation).await?;
-    let (sender, connection) = Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PONG)
-        .keep_alive_while_idle(true)
-        .handshake(TokioIo::new(stream))
-        .await
-        .context("the other end does not speak HTTP/2")?;
+    let (sender, connection) =
+        http2().handshake(TokioIo::new(stream)).await.context("the other end does not speak HTTP/2")?;
     let scheme = if global.tls { "https" } else { "http" };
     let origin = Uri::builder().scheme(scheme).authority(global.authority()).path_and_query("/").build()?;
     let ended = Box::pin(async move {
@@ -233,6 +234,7 @@ mod tests {
     use std::path::Path;
 
     use identity::tls::{Files, ServerTls, ensure_certificate};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio_rustls::TlsAcceptor;
 
@@ -251,6 +253,33 @@ mod tests {
         assert_eq!(values("authorization"), ["Bearer t"]);
         assert!(values("user-agent")[0].starts_with("kds/2.13.10 ("));
         assert!(!format!("{metadata:?}").contains("Bearer"));
+    }
+
+    /// KDS-5: a connection on which nothing happens is pinged, and not more often than a global of Kuma bears.
+    #[tokio::test(start_paused = true)]
+    async fn pings_are_far_between() {
+        const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        const PING_FRAME: u8 = 6;
+        let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+        let (_sender, connection) = http2().handshake::<_, Body>(TokioIo::new(ours)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        theirs.write_all(&SETTINGS).await.unwrap();
+        theirs.read_exact(&mut [0; "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len()]).await.unwrap();
+        let (started, mut pings) = (tokio::time::Instant::now(), Vec::new());
+        while started.elapsed() < Duration::from_secs(300) {
+            let mut head = [0; 9];
+            theirs.read_exact(&mut head).await.unwrap();
+            let mut content = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            theirs.read_exact(&mut content).await.unwrap();
+            if head[3] == PING_FRAME && head[4] == 0 {
+                pings.push(started.elapsed());
+                let answer = [&[0, 0, 8, PING_FRAME, 1, 0, 0, 0, 0], &content[..]].concat();
+                theirs.write_all(&answer).await.unwrap();
+            }
+        }
+        assert!(pings.len() >= 10, "{pings:?}");
+        assert!(pings.windows(2).all(|two| two[1] - two[0] >= Duration::from_secs(15)), "{pings:?}");
+        connection.abort();
     }
 
     fn federation(address: &str, ca_file: Option<&Path>) -> Federation {

@@ -1,11 +1,13 @@
 //! What a zone counts of its connection to the global.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use runtime::Clock;
 
@@ -32,6 +34,18 @@ pub(crate) struct Metrics {
     updates: Counts<Which>,
     refused: Counts<Kind>,
     sent: Counts<Which>,
+    bytes: Counts<Kind>,
+    delay: Delay,
+}
+
+/// How long changes waited.
+#[derive(Clone, Debug)]
+struct Delay(Histogram);
+
+impl Default for Delay {
+    fn default() -> Self {
+        Self(Histogram::new(exponential_buckets(0.000_25, 2.0, 16)))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -99,6 +113,13 @@ impl Metrics {
             self.refused.clone(),
         );
         registry.register("sent", "Responses told to the global and its answers, by kind", self.sent.clone());
+        registry.register_with_unit("sent", "Responses told to the global, by kind", Unit::Bytes, self.bytes.clone());
+        registry.register_with_unit(
+            "change_delay",
+            "From a change of this zone to the response that tells the global of it",
+            Unit::Seconds,
+            self.delay.0.clone(),
+        );
     }
 
     pub fn connected(&self) {
@@ -122,6 +143,14 @@ impl Metrics {
             self.refused.get_or_create(&Kind { kind: kind.to_owned() }).inc_by(refused as u64);
         }
         self.last_update.set(clock.now().timestamp());
+    }
+
+    /// A response to the global was sent, with its delay when it tells of a change.
+    pub fn weighed(&self, kind: &str, bytes: usize, delay: Option<Duration>) {
+        self.bytes.get_or_create(&Kind { kind: kind.to_owned() }).inc_by(bytes as u64);
+        if let Some(delay) = delay {
+            self.delay.0.observe(delay.as_secs_f64());
+        }
     }
 
     /// A response to the global was `sent`, `accepted` or `refused`.

@@ -134,7 +134,7 @@ impl Session<'_> {
             features: Features::ALL,
         };
         let mut receiver = Receiver { zone, fence: self.fence, stood: self.stood, failure: None };
-        let kinds = rules::down_kinds().map(Kind::name);
+        let kinds = rules::down_kinds(&zone.federation.off).map(Kind::name);
         let end = subscribe(Box::pin(responses), requests, kinds, &introduction.to_node(), &mut receiver).await;
         Err(receiver.failure.unwrap_or_else(|| why("GlobalToZoneSync", end)))
     }
@@ -149,13 +149,13 @@ impl Session<'_> {
         });
         let (configuration, insights) = (zone.store.configuration(), zone.store.insights());
         let (moments, told) = watch::channel(Moment::latest(&configuration, &insights));
-        let view = Up::new(&zone.name, zone.federation.skip_prefixes.clone());
+        let view = Up::new(&zone.name, zone.federation.skip_prefixes.clone(), zone.federation.off.clone());
         let observer = Watcher { account: self.account, zone };
         tokio::select! {
             end = publish(requests, responses, &zone.name, |_| view, told, &observer) => {
                 Err(why("ZoneToGlobalSync", end))
             }
-            () = follow_store(configuration, insights, &moments, matters) => Err(anyhow!("the store is closed")),
+            () = follow_store(configuration, insights, &moments, matters, || zone.clock.elapsed()) => Err(anyhow!("the store is closed")),
         }
     }
 }
@@ -178,6 +178,11 @@ impl Observer for Watcher<'_> {
     fn sent(&self, type_url: &str) {
         self.account.count(type_url, Count::Sent);
         self.zone.metrics.told(type_url, "sent");
+    }
+
+    fn measured(&self, type_url: &str, bytes: usize, changed: Option<Duration>) {
+        let delay = changed.map(|changed| self.zone.clock.elapsed().saturating_sub(changed));
+        self.zone.metrics.weighed(type_url, bytes, delay);
     }
 
     fn acknowledged(&self, type_url: &str) {

@@ -1,5 +1,6 @@
 //! How a zone reaches its global (kds-wire 1.2, 6.2).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Effective, Source};
+use model::Kind;
 use runtime::Fatal;
 use runtime::tasks::Backoff;
 use url::Url;
@@ -34,6 +36,8 @@ pub struct Federation {
     pub max_message: usize,
     /// Pauses between two tries to connect.
     pub backoff: Backoff,
+    /// Kinds that are switched off.
+    pub off: BTreeSet<Kind>,
     /// Labels with one of these prefixes are not told to the global.
     pub skip_prefixes: Vec<String>,
     /// The identity that this zone may give up.
@@ -106,6 +110,7 @@ impl Federation {
             skip_verify: effective.flag("multizone.zone.kds.tlsSkipVerify"),
             max_message: usize::try_from(effective.number("multizone.zone.kds.maxMsgSize")).unwrap_or(usize::MAX),
             backoff: backoff(effective),
+            off: effective.switched_off(),
             skip_prefixes: effective.texts("multizone.zone.kds.labels.skipPrefixes").to_vec(),
             migrate_from: MigrateFrom { zone: set("migrateFrom.zone"), global: set("migrateFrom.global") },
             document: effective.document().into(),

@@ -16,7 +16,7 @@ use crate::zone::{self, start};
 
 const WHILE: Duration = Duration::from_millis(300);
 
-/// KDS-6, KDS-13, KDS-26, KDS-27, KDS-28: what a Kuma global reads of a zone.
+/// KDS-6, KDS-13, KDS-25, KDS-26, KDS-27, KDS-28: what a Kuma global reads of a zone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zone_says_who_it_is_and_asks_for_everything_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -52,6 +52,7 @@ async fn a_zone_says_who_it_is_and_asks_for_everything_once() {
         assert!(config["store"]["type"].is_string());
         let instance = metadata["control-plane-id"].as_str().unwrap();
         assert!(instance.rsplit_once('-').unwrap().1.len() == 4, "{instance}");
+        assert!(request.type_url.parse::<model::Kind>().is_ok(), "the bare kind: {}", request.type_url);
         assert!(kinds.insert(request.type_url));
     }
     assert_eq!(kinds.len(), 43);

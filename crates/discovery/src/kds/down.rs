@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use aws_lc_rs::rsa::KeyPair;
 use aws_lc_rs::signature::KeyPair as _;
@@ -21,6 +22,7 @@ const REMEMBERED: usize = 32;
 #[derive(Debug, Default)]
 pub struct Shared {
     skipped: Vec<String>,
+    off: BTreeSet<Kind>,
     encoded: Mutex<HashMap<(Key, bool), Sent>>,
     steps: Mutex<Vec<Step>>,
     encodings: AtomicU64,
@@ -69,9 +71,10 @@ pub struct Down {
 }
 
 impl Shared {
-    /// Nothing encoded yet. Labels whose keys begin with one of the prefixes are not sent (`labels.skipPrefixes`).
-    pub fn new(skipped: Vec<String>) -> Arc<Self> {
-        Arc::new(Self { skipped, ..Self::default() })
+    /// Nothing encoded yet. Labels whose keys begin with one of the prefixes are not sent (`labels.skipPrefixes`); kinds
+    /// that are switched off are as if nobody knew them (kds-wire 4.1).
+    pub fn new(skipped: Vec<String>, off: BTreeSet<Kind>) -> Arc<Self> {
+        Arc::new(Self { skipped, off, ..Self::default() })
     }
 
     /// The resource as it is sent, from the first time on the same bytes. One that is no longer current is forgotten with
@@ -295,9 +298,8 @@ impl View for Down {
     type Moment = Moment;
 
     fn changes(&self, type_url: &str, interest: &Interest, from: Option<&Moment>, to: &Moment) -> Changes {
-        let Some(kind) = type_url.parse::<Kind>().ok().filter(|kind| kind.info().sync.global_to_zone()) else {
-            return Changes::default();
-        };
+        let goes = |kind: &Kind| kind.info().sync.global_to_zone() && !self.shared.off.contains(kind);
+        let Some(kind) = type_url.parse::<Kind>().ok().filter(goes) else { return Changes::default() };
         let mut changes = match from {
             None => self.whole(kind, to),
             Some(from) => self.since(kind, from, to),
@@ -307,6 +309,10 @@ impl View for Down {
             changes.removed.retain(|name| names.contains(name));
         }
         changes
+    }
+
+    fn made(&self, moment: &Moment) -> Option<Duration> {
+        Some(moment.made)
     }
 }
 
@@ -329,7 +335,7 @@ mod tests {
     }
 
     fn moment(configuration: Snapshot) -> Moment {
-        Moment { configuration: Arc::new(configuration), insights: Arc::new(Snapshot::empty()) }
+        Moment { configuration: Arc::new(configuration), insights: Arc::new(Snapshot::empty()), made: Duration::ZERO }
     }
 
     fn next(before: &Moment, revision: u64, changes: Vec<Change>) -> Moment {
@@ -347,9 +353,22 @@ mod tests {
 
     const OF_EAST: &[(&str, &str)] = &[("kuma.io/origin", "zone"), ("kuma.io/zone", "east")];
 
+    /// kds-wire 4.1.
+    #[test]
+    fn a_kind_that_is_switched_off_is_empty() {
+        let first = moment(Snapshot::empty().apply(1, [put(Kind::Mesh, "a", json!({}), &[])]));
+        let second = next(&first, 2, vec![put(Kind::MeshTimeout, "t", json!({}), &[])]);
+        let off = view("east", &Shared::new(Vec::new(), [Kind::MeshTimeout].into()));
+        assert_eq!(told(&off, Kind::MeshTimeout, Some(&first), &second), (vec![], vec![]));
+        assert_eq!(told(&off, Kind::MeshTimeout, None, &second), (vec![], vec![]));
+        assert_eq!(told(&off, Kind::Mesh, None, &second).0, ["a."]);
+        let asked: Vec<Kind> = super::super::rules::down_kinds(&[Kind::MeshTimeout].into()).collect();
+        assert!(asked.len() == 42 && !asked.contains(&Kind::MeshTimeout));
+    }
+
     #[test]
     fn differences_are_what_a_zone_needs() {
-        let shared = Shared::new(Vec::new());
+        let shared = Shared::new(Vec::new(), BTreeSet::new());
         let east = view("east", &shared);
         let first = moment(Snapshot::empty().apply(1, [put(Kind::Mesh, "a", json!({}), &[])]));
         assert_eq!(told(&east, Kind::Mesh, None, &first), (vec!["a.".into()], vec![]));
@@ -368,7 +387,7 @@ mod tests {
     /// KDS-52: a status is no change for those who keep their own.
     #[test]
     fn a_status_is_not_told() {
-        let shared = Shared::new(Vec::new());
+        let shared = Shared::new(Vec::new(), BTreeSet::new());
         let west = view("west", &shared);
         let service = resource(Kind::MeshService, "web", json!({}), OF_EAST);
         let put = |service: Resource| vec![Change::Put(Arc::new(service))];
@@ -384,7 +403,7 @@ mod tests {
     /// KDS-21: what is of a disabled zone is removed from the others, and comes back.
     #[test]
     fn a_zone_that_is_disabled_takes_its_services_along() {
-        let shared = Shared::new(Vec::new());
+        let shared = Shared::new(Vec::new(), BTreeSet::new());
         let (west, east) = (view("west", &shared), view("east", &shared));
         let zone = |enabled: bool| put(Kind::Zone, "east", json!({"enabled": enabled}), &[]);
         let service = put(Kind::MeshService, "web", json!({}), OF_EAST);
@@ -464,7 +483,7 @@ mod tests {
 
     #[test]
     fn zones_share_the_bytes() {
-        let shared = Shared::new(Vec::new());
+        let shared = Shared::new(Vec::new(), BTreeSet::new());
         let at = moment(Snapshot::empty().apply(1, [put(Kind::Mesh, "a", json!({}), &[])]));
         let bytes = |zone: &str| {
             let changes = view(zone, &shared).changes("Mesh", &Interest::All, None, &at);
@@ -478,7 +497,7 @@ mod tests {
 
     #[test]
     fn what_went_while_nobody_listened_is_forgotten() {
-        let shared = Shared::new(Vec::new());
+        let shared = Shared::new(Vec::new(), BTreeSet::new());
         let mesh = |name: &str| put(Kind::Mesh, name, json!({}), &[]);
         let before = moment(Snapshot::empty().apply(1, ["a", "b", "c"].map(mesh)));
         told(&view("east", &shared), Kind::Mesh, None, &before);
@@ -497,7 +516,7 @@ mod tests {
             let spec = json!({"zone": zone, "networking": {"address": "10.0.0.1", "port": port}});
             put(Kind::ZoneIngress, &format!("ingress-{zone}"), spec, &pairs)
         };
-        let shared = Shared::new(Vec::new());
+        let shared = Shared::new(Vec::new(), BTreeSet::new());
         let zones: Vec<Down> = (0..50).map(|zone| view(&format!("zone-{zone}"), &shared)).collect();
         let first = moment(Snapshot::empty().apply(1, (0..50).map(|zone| ingress(zone, 10001))));
         for zone in &zones {

@@ -1,6 +1,7 @@
 //! Everything a control plane holds at one time: configuration and insights.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::kind::Access;
 use model::{Kind, Snapshot};
@@ -13,12 +14,15 @@ pub struct Moment {
     pub configuration: Arc<Snapshot>,
     /// How everything fares.
     pub insights: Arc<Snapshot>,
+    /// When the store showed it, on the clock of who follows the store.
+    pub made: Duration,
 }
 
 impl Moment {
     /// What a store shows now.
     pub fn latest(configuration: &watch::Receiver<Arc<Snapshot>>, insights: &watch::Receiver<Arc<Snapshot>>) -> Self {
-        Self { configuration: configuration.borrow().clone(), insights: insights.borrow().clone() }
+        let made = Duration::ZERO;
+        Self { configuration: configuration.borrow().clone(), insights: insights.borrow().clone(), made }
     }
 
     /// The snapshot that holds a kind.
@@ -34,17 +38,19 @@ impl Moment {
 }
 
 /// Combines the snapshots of a store into moments, as long as somebody listens or the store is open. There is a new one
-/// only when a kind that matters changed: what is of no interest to peers wakes no stream.
+/// only when a kind that matters changed: what is of no interest to peers wakes no stream. `now` tells the time.
 pub async fn follow(
     mut configuration: watch::Receiver<Arc<Snapshot>>,
     mut insights: watch::Receiver<Arc<Snapshot>>,
     moments: &watch::Sender<Moment>,
     matters: fn(Kind) -> bool,
+    now: impl Fn() -> Duration,
 ) {
     loop {
         let now = Moment {
             configuration: configuration.borrow_and_update().clone(),
             insights: insights.borrow_and_update().clone(),
+            made: now(),
         };
         moments.send_if_modified(|told| {
             let differs = now.differs(told, matters);
@@ -78,10 +84,11 @@ mod tests {
         let empty = Arc::new(Snapshot::empty());
         let (configuration, heard) = watch::channel(Arc::clone(&empty));
         let (insights, heard_too) = watch::channel(Arc::clone(&empty));
-        let first = Moment { configuration: Arc::clone(&empty), insights: Arc::clone(&empty) };
+        let first = Moment { configuration: Arc::clone(&empty), insights: Arc::clone(&empty), made: Duration::ZERO };
         let (moments, mut told) = watch::channel(first);
         let matters = |kind: Kind| matches!(kind, Kind::Mesh | Kind::ServiceInsight);
-        let following = tokio::spawn(async move { follow(heard, heard_too, &moments, matters).await });
+        let following =
+            tokio::spawn(async move { follow(heard, heard_too, &moments, matters, || Duration::from_secs(1)).await });
         let with = |before: &Snapshot, revision, kind| Arc::new(before.apply(revision, [put(kind)]));
         insights.send_replace(with(&empty, 1, Kind::ZoneInsight));
         let dataplane = with(&empty, 1, Kind::Dataplane);

@@ -1,5 +1,6 @@
 //! What flows where (kds-wire 4).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kds_proto::kuma::mesh::v1alpha1::ZoneIngress;
@@ -10,14 +11,14 @@ use serde_json::Value;
 
 use super::node::Features;
 
-/// Kinds that a zone asks its global for (43).
-pub fn down_kinds() -> impl Iterator<Item = Kind> {
-    Kind::ALL.iter().copied().filter(|kind| kind.info().sync.global_to_zone())
+/// Kinds that a zone asks its global for (43), without those that are switched off.
+pub fn down_kinds(off: &BTreeSet<Kind>) -> impl Iterator<Item = Kind> {
+    Kind::ALL.iter().copied().filter(|kind| kind.info().sync.global_to_zone() && !off.contains(kind))
 }
 
-/// Kinds that a global asks its zones for (29).
-pub fn up_kinds() -> impl Iterator<Item = Kind> {
-    Kind::ALL.iter().copied().filter(|kind| kind.info().sync.zone_to_global())
+/// Kinds that a global asks its zones for (29), without those that are switched off.
+pub fn up_kinds(off: &BTreeSet<Kind>) -> impl Iterator<Item = Kind> {
+    Kind::ALL.iter().copied().filter(|kind| kind.info().sync.zone_to_global() && !off.contains(kind))
 }
 
 /// The zone at the other end of a stream, as the global sees it.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{Kind, Payload, Resource, labels};
 
@@ -17,12 +18,14 @@ use crate::view::{Changes, Encoded, Interest, View};
 pub struct Up {
     zone: Arc<str>,
     skipped: Vec<String>,
+    off: BTreeSet<Kind>,
 }
 
 impl Up {
-    /// Of a zone. Labels whose keys begin with one of the prefixes are not sent (`labels.skipPrefixes`).
-    pub fn new(zone: &str, skipped: Vec<String>) -> Self {
-        Self { zone: zone.into(), skipped }
+    /// Of a zone. Labels whose keys begin with one of the prefixes are not sent (`labels.skipPrefixes`);
+    /// kinds that are switched off are as if nobody knew them (kds-wire 4.1).
+    pub fn new(zone: &str, skipped: Vec<String>, off: BTreeSet<Kind>) -> Self {
+        Self { zone: zone.into(), skipped, off }
     }
 
     fn encoded(&self, resource: &Resource) -> Option<Encoded> {
@@ -72,12 +75,16 @@ impl View for Up {
     /// Of names alone nobody asks here: an interest is for everything.
     fn changes(&self, type_url: &str, _: &Interest, from: Option<&Moment>, to: &Moment) -> Changes {
         match type_url.parse::<Kind>() {
-            Ok(kind) if kind.info().sync.zone_to_global() => match from {
+            Ok(kind) if kind.info().sync.zone_to_global() && !self.off.contains(&kind) => match from {
                 None => self.whole(kind, to),
                 Some(from) => self.step(kind, from, to),
             },
             _ => Changes::default(),
         }
+    }
+
+    fn made(&self, moment: &Moment) -> Option<Duration> {
+        Some(moment.made)
     }
 }
 
@@ -129,7 +136,7 @@ mod tests {
             stream.push(Change::Put(Arc::new(resource.clone())));
         }
         let snapshot = |changes| Arc::new(Snapshot::empty().apply(1, changes));
-        Moment { configuration: snapshot(configuration), insights: snapshot(insights) }
+        Moment { configuration: snapshot(configuration), insights: snapshot(insights), made: Duration::ZERO }
     }
 
     /// The moment after some changes of the configuration.
@@ -139,14 +146,16 @@ mod tests {
     }
 
     fn changes(kind: Kind, from: Option<&Moment>, to: &Moment) -> (Vec<String>, Vec<String>) {
-        let changes = Up::new("east", vec!["secret.".to_owned()]).changes(kind.name(), &Interest::All, from, to);
+        let changes =
+            Up::new("east", vec!["secret.".to_owned()], BTreeSet::new()).changes(kind.name(), &Interest::All, from, to);
         let mut put: Vec<String> = changes.put.iter().map(|put| put.name.to_string()).collect();
         put.sort();
         (put, changes.removed)
     }
 
     fn sent(resource: &Resource) -> KumaResource {
-        let encoded = Up::new("east", vec!["secret.".to_owned()]).encoded(resource).expect("it goes up");
+        let encoded =
+            Up::new("east", vec!["secret.".to_owned()], BTreeSet::new()).encoded(resource).expect("it goes up");
         KumaResource::decode(encoded.resource.value).unwrap()
     }
 
@@ -193,6 +202,16 @@ mod tests {
         );
         assert_eq!(changes(Kind::MeshTimeout, Some(&gone), &gone), (vec![], vec![]));
         assert_eq!(changes(Kind::Dataplane, Some(&first), &gone), (vec![], vec![]));
+    }
+
+    /// kds-wire 4.1: of a kind that is switched off nothing is told, as if nobody knew it.
+    #[test]
+    fn a_kind_that_is_switched_off_is_empty() {
+        let now = moment(&[timeout("redis", &[])]);
+        let told = |off: BTreeSet<Kind>| {
+            Up::new("east", Vec::new(), off).changes("MeshTimeout", &Interest::All, None, &now).put.len()
+        };
+        assert_eq!((told(BTreeSet::new()), told([Kind::MeshTimeout].into())), (1, 0));
     }
 
     /// KDS-58.

@@ -121,11 +121,11 @@ fn pass<V: View<Moment = Moment>>(view: &V, told: &mut BTreeMap<Kind, Moment>, k
 
 impl System {
     fn new() -> Self {
-        let shared = Shared::new(Vec::new());
+        let shared = Shared::new(Vec::new(), BTreeSet::new());
         let zone = |name| Zone {
             name,
             world: World::new(),
-            up: Up::new(name, Vec::new()),
+            up: Up::new(name, Vec::new(), BTreeSet::new()),
             down: Down::new(Peer { zone: name.into(), features: Features::ALL }, Arc::clone(&shared)),
             told_up: BTreeMap::new(),
             told_down: BTreeMap::new(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
@@ -37,8 +38,14 @@ const PRIVATE_ZONE_KEY: &str = "zone-token-signing-key-1";
 impl World {
     pub fn new() -> Self {
         let empty = Arc::new(Snapshot::empty());
-        let now = Moment { configuration: Arc::clone(&empty), insights: empty };
-        Self { now, shared: Shared::new(Vec::new()), revision: 0, own: BTreeMap::new(), heard: BTreeSet::new() }
+        let now = Moment { configuration: Arc::clone(&empty), insights: empty, made: Duration::ZERO };
+        Self {
+            now,
+            shared: Shared::new(Vec::new(), BTreeSet::new()),
+            revision: 0,
+            own: BTreeMap::new(),
+            heard: BTreeSet::new(),
+        }
     }
 
     pub fn apply(&mut self, changes: Vec<Change>) {
