@@ -67,8 +67,7 @@ fn main() -> Result<()> {
 /// One hub, from its start to its restart.
 async fn measure(database: Database, zones: usize, args: &Args) -> Result<()> {
     let mut hub = Hub::start(database).await?;
-    let mut client = Client::connect(hub.api).await?;
-    client.ready(PATIENCE).await?;
+    hub.until_ready(PATIENCE)?;
     let goals = Goals::of(zones);
 
     let began = Instant::now();
@@ -79,6 +78,8 @@ async fn measure(database: Database, zones: usize, args: &Args) -> Result<()> {
     println!("  {:34} {:>9}   CPU {}", "first sync, all zones at once", ms(began.elapsed()), ms(spent));
 
     idle(&hub, goals).await?;
+    // The hub closes connections on which nobody asks.
+    let mut client = Client::connect(hub.api).await?;
     policies(&hub, &mut client, board, args.rounds, goals).await?;
     ingresses(&hub, &fleet, args.rounds, goals).await?;
 

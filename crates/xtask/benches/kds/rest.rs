@@ -1,9 +1,8 @@
 //! A client of the hub's API, on a connection that is kept.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -14,30 +13,12 @@ use tokio::net::TcpStream;
 pub struct Client(SendRequest<Full<Bytes>>);
 
 impl Client {
-    /// Waits for the hub to listen.
     pub async fn connect(address: SocketAddr) -> Result<Self> {
-        let began = Instant::now();
-        let stream = loop {
-            match TcpStream::connect(address).await {
-                Ok(stream) => break stream,
-                Err(error) if began.elapsed() > Duration::from_secs(30) => bail!("the hub does not listen: {error}"),
-                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-            }
-        };
+        let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (client, connection) = handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(Self(client))
-    }
-
-    /// Waits for the default mesh.
-    pub async fn ready(&mut self, patience: Duration) -> Result<()> {
-        let began = Instant::now();
-        while self.send(Method::GET, "/meshes/default", String::new()).await? != StatusCode::OK {
-            ensure!(began.elapsed() < patience, "the hub makes no default mesh");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
     }
 
     /// Puts the policy that changes, each time with another value.
