@@ -4,12 +4,11 @@
 //! do not depend on the plan are made here and nowhere else.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use model::kri::Kri;
 use model::labels::{NAMESPACE, SERVICE_TAG, ZONE};
+use model::spec::tags;
 use model::{Kind, Meta};
-use sha2::{Digest, Sha256};
 
 /// Which names a proxy has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,22 +55,9 @@ fn host_port(address: &str, port: u32) -> String {
 
 /// The cluster of a service by its tags: the service, and a hash when there are more.
 pub fn tagged_cluster(service: &str, tags: &BTreeMap<String, String>) -> String {
-    if tags.keys().all(|key| key == SERVICE_TAG) {
-        return service.to_owned();
-    }
     let mut all = tags.clone();
     all.insert(SERVICE_TAG.to_owned(), service.to_owned());
-    let mut hash = Sha256::new();
-    for (key, value) in &all {
-        hash.update(key);
-        hash.update(value);
-    }
-    let mut name = format!("{service}-");
-    for byte in &hash.finalize()[..8] {
-        // Writing to a text cannot fail.
-        let _ = write!(name, "{byte:02x}");
-    }
-    name
+    tags::cluster_name(&all)
 }
 
 /// The older name of the cluster of a port of a service that is a resource.

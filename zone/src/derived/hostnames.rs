@@ -88,7 +88,11 @@ impl Hostnames {
             }
         }
         let Some(service) = service else { return };
-        let names = self.generators.iter().map(|generator| hostname::generate(&generator.spec, service, &self.zone));
+        let (meta, labels) = (&service.meta, &service.meta.labels);
+        let names = self.generators.iter().map(|generator| {
+            let made = hostname::generate(&generator.spec, meta, labels, &self.zone).transpose();
+            made.map(|name| name.map_err(|error| hostname::explain(&error)))
+        });
         let made = Made { names: names.collect(), labels: service.meta.labels.clone(), created: service.meta.created };
         for (hostname, claim) in claims(key, &made) {
             self.claims.entry(hostname.clone()).or_default().insert(claim);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::policy::Merge;
 use crate::spec::target_ref::{Item, TargetRef};
-use crate::spec::{mesh_http_route, mesh_tcp_route};
+use crate::spec::{mesh_access_log, mesh_http_route, mesh_tcp_route};
 
 /// A reference and what holds for it.
 pub trait Entry {
@@ -26,6 +26,18 @@ impl<C: Merge> Entry for Item<C> {
     }
 
     fn conf(&self) -> Cow<'_, C> {
+        Cow::Borrowed(&self.default)
+    }
+}
+
+impl Entry for mesh_access_log::Item {
+    type Conf = mesh_access_log::Conf;
+
+    fn target_ref(&self) -> &TargetRef {
+        &self.target_ref
+    }
+
+    fn conf(&self) -> Cow<'_, Self::Conf> {
         Cow::Borrowed(&self.default)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::policy::subset::{self, Sourced};
 use crate::policy::{Entry, Matched, MatchedPolicy, Merge, Origin, SubsetRule, order, origins};
+use crate::spec::mesh_access_log;
 use crate::spec::mesh_fault_injection;
 use crate::spec::mesh_traffic_permission;
 use crate::spec::target_ref::{Policy, Rule};
@@ -28,6 +29,14 @@ impl<C: Merge> RuleEntry for Rule<C> {
     type Conf = C;
 
     fn conf(&self) -> &C {
+        &self.default
+    }
+}
+
+impl RuleEntry for mesh_access_log::Rule {
+    type Conf = mesh_access_log::Conf;
+
+    fn conf(&self) -> &Self::Conf {
         &self.default
     }
 }

@@ -8,17 +8,21 @@
 //!                      └─ neither ─► one configuration for the whole proxy
 //! ```
 //!
-//! A kind takes part by its [`Policy`] and by how its configurations add up ([`Merge`]); nothing here names a kind.
-//! Every result tells which policies it came from ([`Origin`]), as the API's inspection shows it.
+//! A kind takes part by its [`Policy`] and by how its configurations add up ([`Merge`]); nothing but [`Summary`] names a
+//! kind. The older policies, which select by tags alone, are in [`tagged`]. Every result tells which policies it came from ([`Origin`]), as the API's inspection shows it.
 
+pub mod attachment;
 mod entry;
 mod inbound;
 mod merge;
 mod order;
 mod outbound;
+mod reachable;
 mod resolve;
 mod select;
 mod subset;
+mod summary;
+pub mod tagged;
 
 use std::sync::Arc;
 
@@ -26,9 +30,11 @@ pub use entry::Entry;
 pub use inbound::InboundRule;
 pub use merge::Merge;
 pub use outbound::{ResourceRule, ResourceRules};
+pub use reachable::{ServicePort, reachable};
 pub use resolve::{ResourceSection, backend, target};
-pub use select::{Matched, MatchedPolicy, Proxy, describes};
+pub use select::{Matched, MatchedPolicy, Proxy, describes, holds};
 pub use subset::{Subset, SubsetRule, Tag, compute};
+pub use summary::Summary;
 
 use crate::resource::Resource;
 use crate::spec::target_ref::Policy;

@@ -38,6 +38,17 @@ impl<C> Default for ResourceRules<C> {
 }
 
 impl<C> ResourceRules<C> {
+    /// The same with the configurations in another form.
+    pub fn map<D>(self, convert: impl Fn(C) -> D) -> ResourceRules<D> {
+        let rule = |rule: ResourceRule<C>| ResourceRule {
+            resource: rule.resource,
+            section: rule.section,
+            conf: rule.conf.into_iter().map(&convert).collect(),
+            origins: rule.origins,
+        };
+        ResourceRules { rules: self.rules.into_iter().map(|(kri, of)| (kri, rule(of))).collect() }
+    }
+
     /// The rules, by identifier.
     pub fn iter(&self) -> impl Iterator<Item = (&Kri, &ResourceRule<C>)> {
         self.rules.iter()

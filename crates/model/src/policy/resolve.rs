@@ -61,7 +61,7 @@ fn empty(kind: Kind) -> Kri {
 }
 
 /// What is asked of the resources of a kind.
-enum Query<'a> {
+pub(super) enum Query<'a> {
     Identifier(Kri),
     Labels(BTreeMap<&'a str, &'a str>),
 }
@@ -94,7 +94,7 @@ pub fn target(snapshot: &Snapshot, policy: &Meta, target: &TargetRef) -> Vec<Res
     found.into_iter().filter_map(|resource| with_port(resource, section, port)).collect()
 }
 
-fn find(snapshot: &Snapshot, kind: Kind, mesh: &str, query: &Query<'_>) -> Vec<Arc<Resource>> {
+pub(super) fn find(snapshot: &Snapshot, kind: Kind, mesh: &str, query: &Query<'_>) -> Vec<Arc<Resource>> {
     match query {
         Query::Identifier(kri) => {
             let same = |resource: &&Arc<Resource>| Kri::of(&resource.meta).as_ref() == Some(kri);

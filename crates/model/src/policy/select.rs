@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kds_proto::kuma::mesh::v1alpha1::Dataplane;
+use serde::Deserialize;
 
 use crate::kind::Kind;
 use crate::kri::Kri;
@@ -103,6 +104,18 @@ impl<P: Policy> Matched<P> {
     }
 }
 
+/// Whether a policy with a `targetRef` holds for a proxy, be it only in a dry run. `false` for what does not decode.
+pub fn holds(snapshot: &Snapshot, policy: &Resource, proxy: Proxy<'_>) -> bool {
+    /// What every such policy begins with.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Top {
+        target_ref: Option<TargetRef>,
+    }
+    let Ok(top) = serde_json::from_slice::<Top>(policy.spec.bytes()) else { return false };
+    matches!(select(snapshot, &policy.meta, top.target_ref.as_ref(), proxy), Ok(Some(_)))
+}
+
 /// Whether a reference describes a service by its tags.
 pub fn describes(target: &TargetRef, service: &Tags) -> bool {
     let no_tags = Tags::new();
@@ -158,18 +171,18 @@ fn select(
     let no_tags = Tags::new();
     let tags = target.tags.as_ref().unwrap_or(&no_tags);
     Ok(match &target.kind {
-        TargetKind::Mesh if includes(target, proxy) => by_tags(&no_tags, proxy),
-        TargetKind::MeshSubset if includes(target, proxy) => by_tags(tags, proxy),
+        TargetKind::Mesh if includes(target, proxy) => by_tags(snapshot, &no_tags, proxy),
+        TargetKind::MeshSubset if includes(target, proxy) => by_tags(snapshot, tags, proxy),
         TargetKind::MeshService | TargetKind::MeshServiceSubset => {
             let mut all = if target.kind == TargetKind::MeshServiceSubset { tags.clone() } else { no_tags };
             all.insert(labels::SERVICE_TAG.to_owned(), target.name.clone().unwrap_or_default());
-            by_tags(&all, proxy)
+            by_tags(snapshot, &all, proxy)
         }
         TargetKind::Dataplane => by_identity(policy, target, proxy),
         TargetKind::MeshGateway => {
             let gateway = mesh_gateway::of(snapshot, proxy.meta, proxy.dataplane);
             let name = target.name.as_deref().unwrap_or_default();
-            gateway.filter(|gateway| gateway.meta.display_name() == name).and_then(|_| by_tags(tags, proxy))
+            gateway.filter(|gateway| gateway.meta.display_name() == name).and_then(|_| by_tags(snapshot, tags, proxy))
         }
         TargetKind::MeshHttpRoute => {
             let name = target.name.as_deref().unwrap_or_default();
@@ -216,12 +229,19 @@ fn includes(target: &TargetRef, proxy: Proxy<'_>) -> bool {
     types.is_empty() || types.contains(&own)
 }
 
-fn by_tags(selector: &Tags, proxy: Proxy<'_>) -> Option<Vec<usize>> {
+fn by_tags(snapshot: &Snapshot, selector: &Tags, proxy: Proxy<'_>) -> Option<Vec<usize>> {
     let networking = proxy.dataplane.networking.as_ref()?;
     let chosen = |(position, tags): (usize, &Tags)| tags::matches(selector, tags).then_some(position);
     let inbounds: Vec<usize> =
         networking.inbound.iter().map(|inbound| &inbound.tags).enumerate().filter_map(chosen).collect();
-    let gateway = networking.gateway.as_ref().is_some_and(|gateway| tags::matches(selector, &gateway.tags));
+    let gateway = match dataplane::role(proxy.dataplane) {
+        dataplane::Role::BuiltinGateway => {
+            let gateway = mesh_gateway::of(snapshot, proxy.meta, proxy.dataplane);
+            let listeners = gateway.map(|gateway| mesh_gateway::listener_tags(gateway, proxy.dataplane));
+            listeners.iter().flatten().any(|tags| tags::matches(selector, tags))
+        }
+        _ => networking.gateway.as_ref().is_some_and(|gateway| tags::matches(selector, &gateway.tags)),
+    };
     (gateway || !inbounds.is_empty()).then_some(inbounds)
 }
 

@@ -90,6 +90,13 @@ pub struct SubsetRule<C> {
     pub origins: Vec<Origin>,
 }
 
+impl<C> SubsetRule<C> {
+    /// The same with its configuration in another form.
+    pub fn map<D>(self, convert: impl FnOnce(C) -> D) -> SubsetRule<D> {
+        SubsetRule { subset: self.subset, conf: convert(self.conf), origins: self.origins }
+    }
+}
+
 /// The rule that holds for an element.
 pub fn compute<'a, C>(rules: &'a [SubsetRule<C>], element: &BTreeMap<String, String>) -> Option<&'a SubsetRule<C>> {
     rules.iter().find(|rule| rule.subset.contains(element))

@@ -14,7 +14,7 @@ use crate::snapshot::Snapshot;
 use crate::spec::ProtoSpec;
 use crate::spec::address::check_port;
 use crate::spec::dataplane::{self, Role};
-use crate::spec::tags::{self, Rules};
+use crate::spec::tags::{self, Rules, Tags};
 use crate::syntax::is_dns_1123_subdomain;
 use crate::violation::{Path, Violations};
 
@@ -33,6 +33,16 @@ pub fn of<'a>(snapshot: &'a Snapshot, proxy: &Meta, dataplane: &Dataplane) -> Op
         let gateway = resource.spec.message::<MeshGateway>();
         gateway.is_ok_and(|gateway| gateway.selectors.iter().any(|selector| tags::matches(&selector.r#match, own)))
     })
+}
+
+/// The tags of each listener of a gateway at one of its proxies: the proxy's, the gateway's and its own.
+pub fn listener_tags(gateway: &Resource, dataplane: &Dataplane) -> Vec<Tags> {
+    let Ok(spec) = gateway.spec.message::<MeshGateway>() else { return Vec::new() };
+    let own = dataplane.networking.as_ref().and_then(|networking| networking.gateway.as_ref());
+    let mut common = own.map(|own| own.tags.clone()).unwrap_or_default();
+    common.extend(spec.tags.clone());
+    let listeners = spec.conf.iter().flat_map(|conf| &conf.listeners);
+    listeners.map(|listener| common.clone().into_iter().chain(listener.tags.clone()).collect()).collect()
 }
 
 impl ProtoSpec for MeshGateway {

@@ -42,11 +42,13 @@ pub struct To {
 }
 
 /// What is done with the requests to a destination, added up over routes.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Rules {
     /// What is done with which requests, the first that fits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
     /// Hosts of a gateway's listener.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kds_proto::kuma::mesh::v1alpha1::Selector;
+use sha2::{Digest, Sha256};
 
 use crate::labels::{PROTOCOL_TAG, SERVICE_TAG, ZONE};
 use crate::violation::{Path, Violations};
@@ -206,6 +207,21 @@ pub fn matches(selector: &Tags, tags: &Tags) -> bool {
 /// of them name a value.
 pub fn rank(selector: &Tags) -> (usize, usize) {
     (selector.len(), selector.values().filter(|value| *value != ANY_VALUE).count())
+}
+
+/// The name that Envoy knows services with these tags by: the service, and a hash when there are more.
+pub fn cluster_name(tags: &Tags) -> String {
+    let service = tags.get(SERVICE_TAG).map(String::as_str).unwrap_or_default();
+    if tags.keys().all(|key| key == SERVICE_TAG) {
+        return service.to_owned();
+    }
+    let mut hash = Sha256::new();
+    for (key, value) in tags {
+        hash.update(key);
+        hash.update(value);
+    }
+    let digest: String = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{service}-{digest}")
 }
 
 /// Tags as messages print a set of them: `a=1 b=2`.
