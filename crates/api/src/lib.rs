@@ -19,6 +19,7 @@ mod edits;
 pub mod filter;
 pub mod first_start;
 pub mod insights;
+pub mod inspect;
 pub mod kinds;
 pub mod kubernetes;
 pub mod limits;

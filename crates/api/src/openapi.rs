@@ -98,6 +98,7 @@ fn told(operation: Operation, method: &Method) -> (String, Value) {
             (format!("List {} with how they fare", kind.info().plural_display_name()), list(object))
         }
         Operation::Overview(kind) => (format!("One {} with how it fares", kind.info().display_name()), object),
+        Operation::View(view) => (view.about().into(), object),
         Operation::AskProxy(kind) => {
             let what = kind.info().display_name();
             (format!("Ask a {what}'s proxy: `xds` for its configuration, `stats` or `clusters`"), object)

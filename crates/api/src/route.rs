@@ -6,6 +6,8 @@ use http::Method;
 use model::Kind;
 use model::kind::{Access, Scope};
 
+use crate::inspect::View;
+
 /// Whose token is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenOf {
@@ -50,6 +52,8 @@ pub enum Operation {
     ListOverviews(Kind),
     /// One resource with what is known of how it fares.
     Overview(Kind),
+    /// What policies, proxies and services mean to each other.
+    View(View),
     /// A question to a proxy itself.
     AskProxy(Kind),
 }
@@ -99,6 +103,7 @@ pub fn all() -> Vec<Route> {
         ("/gui", Operation::Gui),
         ("/gui/{*page}", Operation::Gui),
         ("/openapi.json", Operation::OpenApi),
+        ("/meshes/{mesh}/{collection}/{name}/_hostnames", Operation::View(View::Hostnames)),
     ]
     .into_iter()
     .map(|(template, operation)| Route { template: template.to_owned(), operation })
@@ -130,6 +135,9 @@ fn of_kind(kind: Kind, routes: &mut Vec<Route>) {
                 add(format!("/{path}/_overview"), Operation::ListOverviews(kind));
             }
         }
+    }
+    for (path, view) in View::of(kind) {
+        add(format!("/meshes/{{mesh}}/{}/{{name}}/{path}", info.path), Operation::View(view));
     }
     if matches!(kind, Kind::Dataplane | Kind::ZoneIngress | Kind::ZoneEgress) {
         let mesh = if info.scope == Scope::Mesh { "/meshes/{mesh}" } else { "" };

@@ -16,12 +16,13 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use identity::User;
 use model::Snapshot;
 use runtime::serve::PeerCertificates;
+use tracing::Instrument;
 
 use crate::precondition::Precondition;
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::route::{self, Operation, Route};
-use crate::{Api, audit, kinds, limits, meta, openapi, proxy_admin, reply, resource, tokens, write};
+use crate::{Api, audit, inspect, kinds, limits, meta, openapi, proxy_admin, reply, resource, tokens, write};
 
 /// What a handler knows of its request.
 pub(crate) struct Call {
@@ -82,14 +83,26 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
 
 async fn answer(api: Arc<Api>, route: Arc<Route>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    // Of a level that only those see who collect traces.
+    let span = tracing::debug_span!(
+        "api-request",
+        otel.name = %format_args!("{} {}", parts.method, route.template),
+        otel.kind = "server",
+        http.request.method = %parts.method,
+        http.route = %route.template,
+        http.response.status_code = tracing::field::Empty,
+    );
     let measured = api.settings.metrics.begin(&route.template, &parts.method, &api.clock);
     let mut response = match refused_by_router(&route, &parts) {
         Some(refusal) => refusal,
-        None if parts.method == Method::GET => attend(&api, &route, parts, body).await.into_response(),
+        None if parts.method == Method::GET => {
+            attend(&api, &route, parts, body).instrument(span.clone()).await.into_response()
+        }
         // A write goes on when its caller hangs up: so its end is in the audit log whatever happens.
         None => {
             let (api, route) = (Arc::clone(&api), Arc::clone(&route));
-            let task = tokio::spawn(async move { attend(&api, &route, parts, body).await });
+            let attended = async move { attend(&api, &route, parts, body).await };
+            let task = tokio::spawn(attended.instrument(span.clone()));
             task.await
                 .unwrap_or_else(|error| {
                     tracing::error!(%error, "the task of a request died");
@@ -101,6 +114,7 @@ async fn answer(api: Arc<Api>, route: Arc<Route>, request: Request) -> Response 
     if response.status() == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
+    span.record("http.response.status_code", response.status().as_u16());
     measured.answered(response.status());
     response
 }
@@ -181,6 +195,7 @@ async fn handle(api: &Arc<Api>, call: &Call, method: &Method, body: Bytes) -> Re
         Operation::List(kind) => resource::list(api, call, kind),
         Operation::ListOverviews(kind) => resource::list_overviews(api, call, kind),
         Operation::Overview(kind) => resource::overview(api, call, kind),
+        Operation::View(view) => inspect::answer(api, call, view),
         Operation::AskProxy(kind) => proxy_admin::answer(api, call, kind).await,
         Operation::One(kind) => match *method {
             Method::PUT => write::put(api, call, kind, body).await,
