@@ -269,3 +269,48 @@ fn a_signal_while_the_configuration_loads_ends_it_cleanly() {
         assert!(!folder.path().join(".kuma/global.db").exists(), "it has nothing to begin with");
     }
 }
+
+/// Traces reach a real collector: `rotel`, which `cargo xtask test` fetches, prints what it was sent.
+#[test]
+fn requests_are_traced_to_a_collector() {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/rotel/0.0.1a15/rotel");
+    if !program.exists() {
+        eprintln!("*** NOT RUN: there is no {}; `cargo xtask test` fetches it", program.display());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (grpc, http) = (free(), free());
+    let output = std::fs::File::create(folder.path().join("collected")).unwrap();
+    let mut collector = Command::new(program);
+    collector.args(["start", "--exporter", "blackhole", "--debug-log", "traces", "--debug-log-verbosity", "detailed"]);
+    collector.args(["--otlp-grpc-endpoint", &grpc, "--otlp-http-endpoint", &http]).env_clear();
+    let mut collector =
+        collector.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while TcpStream::connect(&grpc).is_err() {
+        assert!(std::time::Instant::now() < deadline, "the collector does not listen");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+
+    let endpoint = format!("tracing.openTelemetry.endpoint={grpc}");
+    let sets = ["logging.format=json", "tracing.openTelemetry.enabled=true", &endpoint];
+    let mut running = Running::start(run(folder.path(), &sets));
+    let port = port(&running.wait_for("kuma-global is up"));
+    for path in ["/meshes/default", "/meshes/none/meshtimeouts"] {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        stream.read_to_string(&mut String::new()).unwrap();
+    }
+    running.send("-TERM");
+    assert_eq!(running.child.wait().unwrap().code(), Some(0));
+
+    let collected = || std::fs::read_to_string(folder.path().join("collected")).unwrap();
+    let told = ["kuma-global", "GET /meshes/{mesh}/meshtimeouts", "http.response.status_code", "404"];
+    while !told.iter().all(|text| collected().contains(text)) {
+        assert!(std::time::Instant::now() < deadline, "{}", collected());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    collector.kill().unwrap();
+    collector.wait().unwrap();
+}

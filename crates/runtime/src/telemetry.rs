@@ -99,11 +99,18 @@ where
             .remedy("use off, error, warn, info, debug or trace")
     })?;
     let traces = traces.map(|provider| {
-        // The exporter logs too; tracing that would never end.
-        let own = tracing_subscriber::filter::filter_fn(|meta| !meta.target().starts_with("opentelemetry"));
+        let own = tracing_subscriber::filter::filter_fn(|meta| !is_of_a_library(meta.target()));
         tracing_opentelemetry::layer().with_tracer(provider.tracer(options.service)).with_filter(own)
     });
     Ok(tracing_subscriber::registry().with(lines(options.format, writer).with_filter(filter)).with(traces))
+}
+
+/// Whether something is told by the exporter, which traced would never end, or by what carries messages.
+fn is_of_a_library(target: &str) -> bool {
+    let library = target.split("::").next().unwrap_or_default();
+    ["h2", "hyper", "hyper_util", "opentelemetry", "rustls", "sqlx", "tokio_util", "tonic", "tower"]
+        .iter()
+        .any(|prefix| library == *prefix || (*prefix == "opentelemetry" && library.starts_with(prefix)))
 }
 
 fn filter(level: &str) -> Result<EnvFilter, Box<dyn std::error::Error + Send + Sync>> {

@@ -3,9 +3,11 @@
 mod bench;
 mod cli;
 mod codegen;
+mod collector;
 mod demo;
 mod envoys;
 mod fuzz;
+mod packaged;
 mod recordings;
 mod sim;
 mod test;

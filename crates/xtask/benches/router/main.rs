@@ -8,9 +8,12 @@
 //! Peers are fetched once: Envoy as for tests (`cargo xtask envoys`), the others from Debian into `target/peers`.
 
 mod ends;
+#[expect(dead_code, reason = "only the set-up of tests fetches all of them")]
 #[path = "../../src/envoys.rs"]
 mod envoys;
 mod hello;
+#[path = "../../src/packaged.rs"]
+mod packaged;
 mod peers;
 
 use std::collections::BTreeMap;

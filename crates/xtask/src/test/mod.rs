@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{envoys, fuzz, tidy};
+use crate::{collector, envoys, fuzz, tidy};
 use steps::Passed;
 pub use steps::cargo;
 
@@ -36,6 +36,7 @@ pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     setup::run(setup::FOR_TESTS)?;
     envoys::set_up()?;
+    collector::set_up();
     let mut summary = Vec::new();
     let mut failed = Vec::new();
     for step in steps(args.quick) {

