@@ -139,7 +139,7 @@ fn run(folder: &TempDir, settings: &[String]) -> Result<Child> {
 }
 
 fn command(folder: &TempDir, settings: &[String]) -> Command {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), std::path::PathBuf::from);
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut command = Command::new(root.join(target).join("release/kuma-global"));
     command.arg("--data-dir").arg(folder.path()).args(["--log-level", "warn"]);
