@@ -358,7 +358,7 @@ impl Zone {
     fn resource(&self, mesh: &str, shown: &str, spec: Any) -> Resource {
         let labels = [("kuma.io/display-name", shown), ("kuma.io/origin", "zone"), ("kuma.io/zone", &self.name)];
         let own = model::Resource::new(
-            model::Key::new(model::Kind::Dataplane, mesh, shown),
+            model::Key::new(Kind::Dataplane, mesh, shown),
             labels.into_iter().collect(),
             model::Payload::default(),
         );
