@@ -10,7 +10,6 @@
 mod ends;
 #[expect(dead_code, reason = "only the set-up of tests fetches all of them")]
 #[path = "../../src/envoys.rs"]
-#[expect(dead_code, reason = "the command needs the rest")]
 mod envoys;
 mod hello;
 #[path = "../../src/packaged.rs"]
