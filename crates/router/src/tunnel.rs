@@ -19,10 +19,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::pipe::Pipe;
 
-/// Size of the thread's buffer. A read that fills it begins bulk.
+/// Size of the thread's buffer.
 const BUFFER: usize = 64 << 10;
+/// A read of this begins bulk: a receiver that keeps up seldom finds more waiting.
+const BULK: usize = 16 << 10;
 /// A read of bulk below this is a thin one.
-const THIN: usize = 16 << 10;
+const THIN: usize = 8 << 10;
 /// Thin reads in a row that end bulk.
 const THIN_READS: u8 = 4;
 
@@ -185,7 +187,7 @@ impl<'s> Half<'s> {
                 self.ended = Ended::Reading;
                 return Poll::Ready(Ok(()));
             }
-            if read.len() == BUFFER {
+            if read.len() >= BULK {
                 self.mode = Mode::Bulk(0);
             }
             let written = match Pin::new(&mut self.to).poll_write(cx, read) {
