@@ -200,7 +200,7 @@ static_resources:
       endpoints:
       - lb_endpoints:
         - endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 80}}}
-  - {name: dns, type: STRICT_DNS}
+  - {name: dns, type: LOGICAL_DNS}
 "#;
 
     fn parse(text: &str) -> Result<Bootstrap, String> {
@@ -215,7 +215,7 @@ static_resources:
         let route = listener.table.find(b"backend{mesh=default}").unwrap();
         assert_eq!(route.cluster.next(None).unwrap().address().to_string(), "10.0.0.1:80");
         let refused: Vec<_> = bootstrap.refused.iter().map(ToString::to_string).collect();
-        assert_eq!(refused, [r#"Cluster "dns": type must be EDS or STATIC"#]);
+        assert_eq!(refused, [r#"Cluster "dns": type must be EDS, STATIC or STRICT_DNS"#]);
         let json = serde_json::to_string(&document::read("", YAML.as_bytes(), LIMITS).unwrap()[0].value).unwrap();
         assert_eq!(parse(&json).unwrap().resources.listeners().len(), 1);
     }

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::balance::{self, Order};
+use crate::terminate::upstream::Upstream;
 
 /// Refused or timed-out connects in a row after which an endpoint is left out.
 const FAILURES: u32 = 2;
@@ -17,6 +19,9 @@ const FAILURES: u32 = 2;
 #[derive(Debug)]
 pub struct Host {
     address: SocketAddr,
+    /// The name that had this address, when it was found by one.
+    name: Option<Box<str>>,
+    tls: Option<Arc<Upstream>>,
     ejected: AtomicBool,
     failures: AtomicU32,
 }
@@ -24,7 +29,27 @@ pub struct Host {
 impl Host {
     /// A host that is taken to be well.
     pub fn new(address: SocketAddr) -> Arc<Self> {
-        Arc::new(Self { address, ejected: AtomicBool::new(false), failures: AtomicU32::new(0) })
+        Self::outside(address, None, None)
+    }
+
+    /// One that may have been found by a name, and may want TLS.
+    pub fn outside(address: SocketAddr, name: Option<&str>, tls: Option<Arc<Upstream>>) -> Arc<Self> {
+        let (ejected, failures) = (AtomicBool::new(false), AtomicU32::new(0));
+        Arc::new(Self { address, name: name.map(Into::into), tls, ejected, failures })
+    }
+
+    /// The name by which it was found.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// How TLS begins there, if it does.
+    pub fn tls(&self) -> Option<&Upstream> {
+        self.tls.as_deref()
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        self.name == other.name && self.tls == other.tls
     }
 
     /// Where it listens.
@@ -77,12 +102,14 @@ impl Endpoint {
 pub struct Settings {
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
+    /// Whether requests go there in HTTP/2.
+    pub http2: bool,
 }
 
 impl Default for Settings {
     /// As Kuma configures zone proxies (zone-dataplane 5.4).
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(5) }
+        Self { connect_timeout: Duration::from_secs(5), http2: false }
     }
 }
 
@@ -94,6 +121,8 @@ pub struct Cluster {
     endpoints: ArcSwap<Assigned>,
     plan: ArcSwap<Plan>,
     turn: AtomicUsize,
+    /// Looks up the names of its endpoints.
+    following: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 #[derive(Debug, Default)]
@@ -125,7 +154,13 @@ impl Cluster {
             endpoints: ArcSwap::default(),
             plan: ArcSwap::default(),
             turn: AtomicUsize::new(0),
+            following: Mutex::default(),
         }
+    }
+
+    /// Has its endpoints kept current by this task, and by no other.
+    pub fn follow(&self, task: Option<AbortOnDropHandle<()>>) {
+        *self.following.lock().unwrap_or_else(PoisonError::into_inner) = task;
     }
 
     /// Its name.
@@ -158,8 +193,8 @@ impl Cluster {
         let known: HashMap<SocketAddr, &Arc<Host>> =
             before.endpoints.iter().map(|known| (known.host.address, &known.host)).collect();
         let keep = |endpoint: Endpoint| match known.get(&endpoint.host.address) {
-            Some(host) => Endpoint { host: Arc::clone(host), ..endpoint },
-            None => endpoint,
+            Some(host) if host.is_like(&endpoint.host) => Endpoint { host: Arc::clone(host), ..endpoint },
+            _ => endpoint,
         };
         let endpoints = endpoints.into_iter().map(keep).collect();
         self.endpoints.store(Arc::new(Assigned { endpoints, overprovisioning }));

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -19,17 +19,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::client_hello::{self, Progress};
-use crate::cluster::{Cluster, Host};
+use crate::connect::connect;
 use crate::table::{Counters, Route, Table};
+use crate::terminate::{self, Terminal};
 use crate::tunnel::{End, tunnel};
 
 /// Connections that wait for an accept.
 const BACKLOG: i32 = 4_096;
 /// Pause after an accept that failed for lack of something.
 const SHORTAGE: Duration = Duration::from_millis(10);
-
-/// First and longest pause between two tries of a host that was left out.
-const PROBE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// How a router behaves.
 #[derive(Clone, Copy, Debug)]
@@ -84,11 +82,17 @@ pub enum Refusal {
     Unreachable,
     /// There are too many connections, in all or from its address.
     TooMany,
+    /// The certificate that would be shown has not come yet.
+    NoCertificate,
+    /// The client did not prove that it is of the mesh.
+    Handshake,
+    /// The client may not call.
+    Denied,
 }
 
 impl Refusal {
     /// All, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::NotTls,
         Self::Malformed,
         Self::TooLong,
@@ -98,6 +102,9 @@ impl Refusal {
         Self::UnknownServerName,
         Self::Unreachable,
         Self::TooMany,
+        Self::NoCertificate,
+        Self::Handshake,
+        Self::Denied,
     ];
 
     /// Value of the label `reason` in metrics and logs.
@@ -112,6 +119,9 @@ impl Refusal {
             Self::UnknownServerName => "unknown_server_name",
             Self::Unreachable => "no_endpoint_reachable",
             Self::TooMany => "too_many_connections",
+            Self::NoCertificate => "no_certificate_yet",
+            Self::Handshake => "handshake_failed",
+            Self::Denied => "access_denied",
         }
     }
 }
@@ -122,6 +132,17 @@ impl From<client_hello::Fault> for Refusal {
             client_hello::Fault::NotTls => Self::NotTls,
             client_hello::Fault::Malformed => Self::Malformed,
             client_hello::Fault::TooLong => Self::TooLong,
+        }
+    }
+}
+
+impl From<terminate::Refusal> for Refusal {
+    fn from(refusal: terminate::Refusal) -> Self {
+        match refusal {
+            terminate::Refusal::NoCertificate => Self::NoCertificate,
+            terminate::Refusal::Handshake => Self::Handshake,
+            terminate::Refusal::Denied => Self::Denied,
+            terminate::Refusal::Unreachable => Self::Unreachable,
         }
     }
 }
@@ -325,7 +346,11 @@ async fn serve(admitted: Admitted, mut client: TcpStream, peer: SocketAddr) {
     };
     let counters = &route.counters;
     Counters::add(&counters.connections, 1);
-    let Some((mut endpoint, host)) = connect(&route).await else {
+    if let Some(terminal) = &route.terminal {
+        // Seldom, and large: it must not make all the others larger.
+        return Box::pin(end_tls(shared, &route, terminal, client, peer, first)).await;
+    }
+    let Some((mut endpoint, host)) = connect(&route.cluster).await else {
         Counters::add(&counters.unreachable, 1);
         return shared.refuse(peer, Refusal::Unreachable);
     };
@@ -351,6 +376,36 @@ async fn serve(admitted: Admitted, mut client: TcpStream, peer: SocketAddr) {
             end,
             "connection"
         );
+    }
+}
+
+/// One connection of the mesh that goes on outside of it.
+async fn end_tls(
+    shared: &Shared,
+    route: &Route,
+    terminal: &Terminal,
+    client: TcpStream,
+    peer: SocketAddr,
+    first: Vec<u8>,
+) {
+    let counters = &route.counters;
+    let _ = client.set_nodelay(true);
+    let active = Active::new(counters);
+    let served = terminal.serve(client, peer, first, shared.settings.idle).await;
+    drop(active);
+    let (sent_bytes, received_bytes) = match served {
+        Ok(carried) => carried,
+        Err(refusal) => {
+            if refusal == terminate::Refusal::Unreachable {
+                Counters::add(&counters.unreachable, 1);
+            }
+            return shared.refuse(peer, refusal.into());
+        }
+    };
+    Counters::add(&counters.sent, sent_bytes);
+    Counters::add(&counters.received, received_bytes);
+    if shared.settings.access_log {
+        tracing::info!(%peer, cluster = route.cluster.name(), sent_bytes, received_bytes, end = "finished", "connection");
     }
 }
 
@@ -410,12 +465,19 @@ fn receive(
         Err(_) => return Err(Refusal::Gone),
     };
     read.extend_from_slice(&buffer[..len]);
-    match client_hello::parse(read, scratch)? {
-        Progress::Incomplete { .. } => Ok(None),
-        Progress::Complete { server_name: None } => Err(Refusal::NoServerName),
-        Progress::Complete { server_name: Some(name) } => {
-            shared.table.load().find(name).cloned().map(Some).ok_or(Refusal::UnknownServerName)
+    let table = shared.table.load();
+    match client_hello::parse(read, scratch) {
+        Ok(Progress::Incomplete { .. }) => Ok(None),
+        Ok(Progress::Complete { server_name: None }) => {
+            table.nameless().cloned().map(Some).ok_or(Refusal::NoServerName)
         }
+        Ok(Progress::Complete { server_name: Some(name) }) => {
+            table.find(name).or_else(|| table.nameless()).cloned().map(Some).ok_or(Refusal::UnknownServerName)
+        }
+        Err(fault) => match table.plain() {
+            Some(route) if fault == client_hello::Fault::NotTls => Ok(Some(Arc::clone(route))),
+            _ => Err(fault.into()),
+        },
     }
 }
 
@@ -424,45 +486,4 @@ async fn answer(mut client: TcpStream, shared: &Shared) {
     let Some(answer) = shared.table.load().answer().cloned() else { return };
     // It may be gone, and then nobody needs an answer.
     let _ = timeout(shared.settings.hello, client.write_all(&answer)).await;
-}
-
-/// Tries a host that was left out until it answers, or is no endpoint of the cluster any more.
-async fn readmit(cluster: Weak<Cluster>, host: Arc<Host>) {
-    let mut pause = PROBE.0;
-    loop {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PROBE.1);
-        let Some(cluster) = cluster.upgrade().filter(|cluster| cluster.has(&host) && host.is_ejected()) else { return };
-        let answer = timeout(cluster.settings().connect_timeout, TcpStream::connect(host.address())).await;
-        if matches!(answer, Ok(Ok(_))) && host.answered() {
-            tracing::info!(endpoint = %host.address(), cluster = cluster.name(), "taken in again: it answers");
-            return cluster.lay_out();
-        }
-    }
-}
-
-/// Connects to an endpoint, and to another one when the first cannot be reached.
-async fn connect(route: &Route) -> Option<(TcpStream, Arc<Host>)> {
-    let cluster = &route.cluster;
-    let mut failed = None;
-    for _ in 0..2 {
-        let host = cluster.next(failed.as_ref())?;
-        match timeout(cluster.settings().connect_timeout, TcpStream::connect(host.address())).await {
-            Ok(Ok(endpoint)) => {
-                if host.answered() {
-                    cluster.lay_out();
-                }
-                return Some((endpoint, host));
-            }
-            Ok(Err(error)) => tracing::debug!(endpoint = %host.address(), %error, "cannot connect"),
-            Err(_) => tracing::debug!(endpoint = %host.address(), "no connection in time"),
-        }
-        if host.failed() {
-            tracing::warn!(endpoint = %host.address(), cluster = cluster.name(), "left out: it cannot be reached");
-            cluster.lay_out();
-            tokio::spawn(readmit(Arc::downgrade(cluster), Arc::clone(&host)));
-        }
-        failed = Some(host);
-    }
-    None
 }

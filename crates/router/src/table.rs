@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use crate::cluster::Cluster;
+use crate::terminate::Terminal;
 
 /// Longest name that is brought to lower case on the stack; a TLS server name of DNS has at most 253.
 const USUAL: usize = 256;
@@ -18,6 +19,15 @@ pub struct Route {
     pub cluster: Arc<Cluster>,
     /// What went there since it was made.
     pub counters: Counters,
+    /// What is done with TLS that ends here; `None`: it is passed on as it is.
+    pub terminal: Option<Terminal>,
+}
+
+impl Route {
+    /// A route that passes on.
+    pub fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster, counters: Counters::default(), terminal: None }
+    }
 }
 
 /// Counts of a route. They only grow, `active` apart.
@@ -46,6 +56,10 @@ impl Counters {
 #[derive(Debug, Default)]
 pub struct Table {
     routes: HashMap<Box<[u8]>, Arc<Route>>,
+    /// Of TLS whose name has no route.
+    otherwise: Option<Arc<Route>>,
+    /// Of what is no TLS.
+    plain: Option<Arc<Route>>,
     answer: Option<Bytes>,
 }
 
@@ -62,7 +76,7 @@ pub struct Taken {
 impl Table {
     /// A table for about so many names.
     pub fn with_capacity(names: usize) -> Self {
-        Self { routes: HashMap::with_capacity(names), answer: None }
+        Self { routes: HashMap::with_capacity(names), ..Self::default() }
     }
 
     /// Adds a name, any bytes; letters of ASCII count without their case, as Envoy's do.
@@ -89,6 +103,26 @@ impl Table {
         self.routes.get(&*lower)
     }
 
+    /// Routes TLS whose name has no route; `false` when it was routed before.
+    pub fn otherwise(&mut self, route: Arc<Route>) -> bool {
+        self.otherwise.replace(route).is_none()
+    }
+
+    /// Routes what is no TLS, and TLS that nobody else routes; `false` when it was routed before.
+    pub fn route_plain(&mut self, route: Arc<Route>) -> bool {
+        self.plain.replace(route).is_none()
+    }
+
+    /// The route of TLS without a name that has one.
+    pub fn nameless(&self) -> Option<&Arc<Route>> {
+        self.otherwise.as_ref().or(self.plain.as_ref())
+    }
+
+    /// The route of what is no TLS.
+    pub fn plain(&self) -> Option<&Arc<Route>> {
+        self.plain.as_ref()
+    }
+
     /// Has everybody who is not routed answered with these bytes instead of a close.
     pub fn answer_all(&mut self, answer: Bytes) {
         self.answer = Some(answer);
@@ -101,7 +135,7 @@ impl Table {
 
     /// Every route once, by its cluster's name.
     pub fn routes(&self) -> Vec<Arc<Route>> {
-        let mut routes: Vec<&Arc<Route>> = self.routes.values().collect();
+        let mut routes: Vec<&Arc<Route>> = self.routes.values().chain(&self.otherwise).chain(&self.plain).collect();
         routes.sort_by_key(|route| (route.cluster.name(), Arc::as_ptr(route)));
         routes.dedup_by_key(|route| Arc::as_ptr(route));
         routes.into_iter().cloned().collect()
@@ -123,8 +157,7 @@ mod tests {
     use super::*;
 
     fn route(name: &str) -> Arc<Route> {
-        let cluster = Arc::new(Cluster::new(name));
-        Arc::new(Route { cluster, counters: Counters::default() })
+        Arc::new(Route::new(Arc::new(Cluster::new(name))))
     }
 
     fn found<'t>(table: &'t Table, name: &str) -> Option<&'t str> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use router::cluster::{Cluster, Endpoint, Host, Settings as ClusterSettings};
 use router::server::{Refusal, Server, Settings};
-use router::table::{Counters, Route, Table};
+use router::table::{Route, Table};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -72,7 +72,7 @@ fn cluster(name: &str, endpoints: &[(SocketAddr, u32)]) -> Arc<Cluster> {
         well: true,
     };
     let cluster = Cluster::new(name);
-    cluster.set(ClusterSettings { connect_timeout: Duration::from_secs(1) });
+    cluster.set(ClusterSettings { connect_timeout: Duration::from_secs(1), ..ClusterSettings::default() });
     cluster.replace(endpoints.iter().map(endpoint).collect(), 140);
     Arc::new(cluster)
 }
@@ -80,8 +80,7 @@ fn cluster(name: &str, endpoints: &[(SocketAddr, u32)]) -> Arc<Cluster> {
 fn table(routes: &[(&str, &Arc<Cluster>)]) -> Arc<Table> {
     let mut table = Table::default();
     for (name, cluster) in routes {
-        let route = Route { cluster: Arc::clone(cluster), counters: Counters::default() };
-        table.insert(name, Arc::new(route)).unwrap();
+        table.insert(name, Arc::new(Route::new(Arc::clone(cluster)))).unwrap();
     }
     Arc::new(table)
 }
@@ -383,7 +382,7 @@ async fn a_drain_waits_for_open_connections() {
 #[tokio::test]
 async fn a_route_counts_what_goes_through_it() {
     let a = cluster("a", &[(echo(b'a').await, 1)]);
-    let route = Arc::new(Route { cluster: a, counters: Counters::default() });
+    let route = Arc::new(Route::new(a));
     let mut table = Table::default();
     table.insert(A, Arc::clone(&route)).unwrap();
     let server = start(Settings::default(), &Arc::new(table));

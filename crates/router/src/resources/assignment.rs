@@ -2,24 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use kds_proto::envoy::config::cluster::v3::cluster::LbSubsetConfig;
 use kds_proto::envoy::config::cluster::v3::cluster::lb_subset_config::LbSubsetFallbackPolicy;
 use kds_proto::envoy::config::cluster::v3::cluster::lb_subset_config::lb_subset_selector::LbSubsetSelectorFallbackPolicy;
 use kds_proto::envoy::config::core::v3::address::Address as AddressKind;
 use kds_proto::envoy::config::core::v3::socket_address::{PortSpecifier, Protocol};
-use kds_proto::envoy::config::core::v3::{Address, HealthStatus, Metadata};
+use kds_proto::envoy::config::core::v3::{Address, HealthStatus, Metadata, SocketAddress};
 use kds_proto::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use kds_proto::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint};
 use prost_types::Struct;
 use prost_types::value::Kind as Value;
 
-use crate::cluster::{Endpoint, Host};
+use crate::names::{Located, Place};
+use crate::terminate::upstream::Upstream;
 
 /// Percentage of its healthy share that a priority may take, when an assignment says nothing else.
 pub(super) const OVERPROVISIONING: u32 = 140;
 /// Name of the metadata by which endpoints are chosen.
 const LB: &str = "envoy.lb";
+/// Name of the metadata by which their TLS is.
+const TLS: &str = "envoy.transport_socket_match";
 
 /// Names and values, as they stand in `envoy.lb`.
 pub(super) type Tags = BTreeMap<String, String>;
@@ -33,11 +37,20 @@ pub(super) struct Assignment {
 
 #[derive(Debug)]
 struct Assigned {
-    address: SocketAddr,
+    place: Place,
     weight: u32,
     priority: u32,
     well: bool,
     tags: Tags,
+    /// By which its TLS is chosen.
+    tls_tags: Tags,
+}
+
+/// Whether endpoints may have names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Names {
+    Refused,
+    LookedUp,
 }
 
 impl Default for Assignment {
@@ -48,12 +61,12 @@ impl Default for Assignment {
 
 impl Assignment {
     /// Of equal addresses the first counts, as in Envoy (zone-dataplane 7.5).
-    pub fn read(resource: &ClusterLoadAssignment) -> Result<Self, String> {
+    pub fn read(resource: &ClusterLoadAssignment, names: Names) -> Result<Self, String> {
         let (mut endpoints, mut seen) = (Vec::new(), HashSet::new());
         for locality in &resource.endpoints {
             for endpoint in &locality.lb_endpoints {
-                let assigned = Assigned::read(endpoint, locality.priority)?;
-                if seen.insert(assigned.address) {
+                let assigned = Assigned::read(endpoint, locality.priority, names)?;
+                if seen.insert(assigned.place.clone()) {
                     endpoints.push(assigned);
                 }
             }
@@ -62,20 +75,20 @@ impl Assignment {
         Ok(Self { endpoints, overprovisioning: factor.unwrap_or(OVERPROVISIONING) })
     }
 
-    fn having(&self, tags: &Tags) -> Vec<Endpoint> {
-        let wanted = |assigned: &&Assigned| tags.iter().all(|(key, value)| assigned.tags.get(key) == Some(value));
-        self.endpoints.iter().filter(wanted).map(Assigned::endpoint).collect()
+    fn having(&self, tags: &Tags, tls: &Sockets) -> Vec<Located> {
+        let wanted = |assigned: &&Assigned| has(&assigned.tags, tags);
+        self.endpoints.iter().filter(wanted).map(|assigned| assigned.located(tls)).collect()
     }
 }
 
 impl Assigned {
-    fn read(endpoint: &LbEndpoint, priority: u32) -> Result<Self, String> {
+    fn read(endpoint: &LbEndpoint, priority: u32, names: Names) -> Result<Self, String> {
         let Some(HostIdentifier::Endpoint(host)) = &endpoint.host_identifier else {
             return Err("an endpoint without an address".to_owned());
         };
         let address = host.address.as_ref().ok_or("an endpoint without an address")?;
         Ok(Self {
-            address: socket_address(address)?,
+            place: place(address, names)?,
             weight: endpoint.load_balancing_weight.unwrap_or(1),
             priority,
             well: matches!(
@@ -83,12 +96,40 @@ impl Assigned {
                 HealthStatus::Unknown | HealthStatus::Healthy | HealthStatus::Degraded
             ),
             tags: endpoint.metadata.as_ref().map(lb_tags).unwrap_or_default(),
+            tls_tags: endpoint.metadata.as_ref().map(|metadata| named_tags(metadata, TLS)).unwrap_or_default(),
         })
     }
 
-    fn endpoint(&self) -> Endpoint {
-        let Self { address, weight, priority, well, .. } = *self;
-        Endpoint { host: Host::new(address), weight, priority, well }
+    fn located(&self, tls: &Sockets) -> Located {
+        let Self { weight, priority, well, .. } = *self;
+        Located { place: self.place.clone(), tls: tls.of(&self.tls_tags), weight, priority, well }
+    }
+}
+
+fn has(tags: &Tags, wanted: &Tags) -> bool {
+    wanted.iter().all(|(key, value)| tags.get(key) == Some(value))
+}
+
+/// How TLS begins at the endpoints of a cluster: the first whose tags an endpoint has counts.
+#[derive(Debug, Default)]
+pub(super) struct Sockets(pub Vec<(Tags, Option<Arc<Upstream>>)>);
+
+impl Sockets {
+    fn of(&self, tags: &Tags) -> Option<Arc<Upstream>> {
+        self.0.iter().find(|(wanted, _)| has(tags, wanted)).and_then(|(_, tls)| tls.clone())
+    }
+}
+
+fn place(address: &Address, names: Names) -> Result<Place, String> {
+    let refused = match socket_address(address) {
+        Ok(address) => return Ok(Place::Address(address)),
+        Err(refused) => refused,
+    };
+    match &address.address {
+        Some(AddressKind::SocketAddress(socket)) if names == Names::LookedUp && !socket.address.is_empty() => {
+            Ok(Place::Name(socket.address.clone(), port(socket)?))
+        }
+        _ => Err(refused),
     }
 }
 
@@ -97,23 +138,30 @@ pub(super) fn socket_address(address: &Address) -> Result<SocketAddr, String> {
     let Some(AddressKind::SocketAddress(socket)) = &address.address else {
         return Err("an address must be a socketAddress".to_owned());
     };
+    let ip: IpAddr = socket.address.parse().map_err(|_| format!("{:?} is no IP address", socket.address))?;
+    Ok(SocketAddr::new(ip, port(socket)?))
+}
+
+fn port(socket: &SocketAddress) -> Result<u16, String> {
     let Some(PortSpecifier::PortValue(port)) = &socket.port_specifier else {
         return Err(format!("the address {:?} has no portValue", socket.address));
     };
     if socket.protocol() != Protocol::Tcp {
         return Err(format!("the address {:?} is not of TCP", socket.address));
     }
-    let ip: IpAddr = socket.address.parse().map_err(|_| format!("{:?} is no IP address", socket.address))?;
-    let port = u16::try_from(*port).map_err(|_| format!("{port} is no port"))?;
-    Ok(SocketAddr::new(ip, port))
+    u16::try_from(*port).map_err(|_| format!("{port} is no port"))
 }
 
 /// What metadata says of load balancing. Only texts count there.
 pub(super) fn lb_tags(metadata: &Metadata) -> Tags {
-    metadata.filter_metadata.get(LB).map(tags).unwrap_or_default()
+    named_tags(metadata, LB)
 }
 
-fn tags(values: &Struct) -> Tags {
+fn named_tags(metadata: &Metadata, name: &str) -> Tags {
+    metadata.filter_metadata.get(name).map(tags).unwrap_or_default()
+}
+
+pub(super) fn tags(values: &Struct) -> Tags {
     let text = |(key, value): (&String, &prost_types::Value)| match &value.kind {
         Some(Value::StringValue(text)) => Some((key.clone(), text.clone())),
         _ => None,
@@ -163,12 +211,12 @@ impl Subset {
     }
 
     /// The endpoints for a route that wants these tags.
-    pub fn select(&self, assignment: &Assignment, wanted: &Tags) -> Vec<Endpoint> {
+    pub fn select(&self, assignment: &Assignment, wanted: &Tags, tls: &Sockets) -> Vec<Located> {
         let keys: BTreeSet<String> = wanted.keys().cloned().collect();
         let selector = self.selectors.iter().find(|(selector, _)| *selector == keys);
         let mut fallback = &self.otherwise;
         if let Some((_, own)) = selector {
-            let found = assignment.having(wanted);
+            let found = assignment.having(wanted, tls);
             if !found.is_empty() {
                 return found;
             }
@@ -176,8 +224,8 @@ impl Subset {
         }
         match fallback {
             Fallback::Nobody => Vec::new(),
-            Fallback::Anybody => assignment.having(&Tags::new()),
-            Fallback::Having(tags) => assignment.having(tags),
+            Fallback::Anybody => assignment.having(&Tags::new(), tls),
+            Fallback::Having(tags) => assignment.having(tags, tls),
         }
     }
 }

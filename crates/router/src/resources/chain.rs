@@ -6,19 +6,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kds_proto::Any;
+use kds_proto::envoy::config::core::v3::TransportSocket;
 use kds_proto::envoy::config::core::v3::data_source::Specifier;
 use kds_proto::envoy::config::listener::v3::filter::ConfigType;
 use kds_proto::envoy::config::listener::v3::{
-    FilterChain, FilterChainMatch, Listener, ListenerFilter, listener_filter,
+    Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, listener_filter,
 };
 use kds_proto::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use kds_proto::envoy::extensions::filters::network::direct_response::v3::Config as DirectResponse;
+use kds_proto::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use kds_proto::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
 use kds_proto::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use kds_proto::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 use prost::{Message, Name};
 
 use super::assignment::{Tags, lb_tags, socket_address};
 use super::refusal::nothing_else;
+use super::terminal::{self, ForwardSpec, Spec};
+use crate::terminate::access::Access;
 
 /// Where a chain leads. Chains that lead to the same place share their counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +37,8 @@ pub(super) struct Leads {
 pub(super) enum Chain {
     /// Routes these names.
     Route { names: Vec<String>, leads: Leads },
+    /// Ends TLS of these names, or of all others; or serves what is no TLS.
+    End { names: Vec<String>, spec: Spec },
     /// Answers everybody who is not routed with these bytes.
     Answer(Bytes),
 }
@@ -73,30 +80,61 @@ fn inspects(filter: &ListenerFilter) -> Result<(), String> {
 impl Chain {
     /// Takes the chain apart; its name and its match stay, to call it by.
     pub fn read(chain: &mut FilterChain) -> Result<Self, String> {
-        let filters = mem::take(&mut chain.filters);
+        let (mut filters, socket) = (mem::take(&mut chain.filters), chain.transport_socket.take());
         let (name, matched) = (mem::take(&mut chain.name), chain.filter_chain_match.take());
         chain.metadata = None;
         let rest = nothing_else(chain);
         (chain.name, chain.filter_chain_match) = (name, matched);
         rest?;
-        let [filter] = filters.as_slice() else {
-            return Err("it must have one filter, tcp_proxy".to_owned());
-        };
-        let Some(ConfigType::TypedConfig(config)) = &filter.config_type else {
-            return Err(format!("the filter {:?} has no typedConfig", filter.name));
-        };
+        let last = filters.pop().ok_or("it has no filters")?;
+        let config = typed(&last)?;
         let names = names(chain.filter_chain_match.as_ref())?;
+        let is_requests = config.message_name() == HttpConnectionManager::full_name();
+        if socket.is_some() || is_requests {
+            return Ok(Self::End { names: names.to_vec(), spec: end(socket.as_ref(), &filters, config, is_requests)? });
+        }
+        if let Some(filter) = filters.first() {
+            return Err(format!("not supported by this router: the filter {:?}", filter.name));
+        }
         if names.is_empty() && config.message_name() == DirectResponse::full_name() {
             return Ok(Self::Answer(answer(config)?));
         }
         if config.message_name() != TcpProxy::full_name() {
-            return Err(format!("not supported by this router: the filter {:?}", filter.name));
+            return Err(format!("not supported by this router: the filter {:?}", last.name));
         }
         if names.is_empty() {
             return Err("it matches without serverNames".to_owned());
         }
         Ok(Self::Route { names: names.to_vec(), leads: leads(config)? })
     }
+}
+
+fn typed(filter: &Filter) -> Result<&Any, String> {
+    match &filter.config_type {
+        Some(ConfigType::TypedConfig(config)) => Ok(config),
+        _ => Err(format!("the filter {:?} has no typedConfig", filter.name)),
+    }
+}
+
+/// A chain in which TLS ends, or that is for what is no TLS.
+fn end(socket: Option<&TransportSocket>, before: &[Filter], last: &Any, is_requests: bool) -> Result<Spec, String> {
+    let mut access = Access::default();
+    for filter in before {
+        let config = typed(filter)?;
+        if config.message_name() != NetworkRbac::full_name() {
+            return Err(format!("not supported by this router: the filter {:?}", filter.name));
+        }
+        let rbac: NetworkRbac = terminal::decode(config)?;
+        access.add(rbac.rules.as_ref(), rbac.matcher.as_ref())?;
+    }
+    let forward = if is_requests {
+        ForwardSpec::Requests(terminal::manager(last, &mut access)?)
+    } else if last.message_name() == TcpProxy::full_name() {
+        ForwardSpec::Bytes(leads(last)?)
+    } else {
+        return Err(format!("not supported by this router: the filter {}", last.message_name()));
+    };
+    Ok(Spec { tls: socket.map(terminal::downstream).transpose()?, access, forward })
 }
 
 fn names(matched: Option<&FilterChainMatch>) -> Result<&[String], String> {

@@ -151,9 +151,10 @@ fn what_a_router_does_not_do_is_refused_by_name() {
     let refused = |more: Value| resources_refusal(cluster("bad", more));
     assert_eq!(
         refused(json!({"transportSocket": {"name": "tls"}, "respectDnsTtl": true})),
-        r#"Cluster "bad": not supported by this router: respectDnsTtl, transportSocket"#
+        r#"Cluster "bad": not supported by this router: respectDnsTtl"#
     );
-    assert!(refused(json!({"type": "STRICT_DNS"})).ends_with("type must be EDS or STATIC"));
+    assert!(refused(json!({"transportSocket": {"name": "quic"}})).ends_with(r#"the transport socket "quic""#));
+    assert!(refused(json!({"type": "LOGICAL_DNS"})).ends_with("type must be EDS, STATIC or STRICT_DNS"));
     assert!(refused(json!({"lbPolicy": "RANDOM"})).ends_with("lbPolicy must be ROUND_ROBIN"));
     assert!(refused(json!({"connectTimeout": "0s"})).ends_with("connectTimeout must be positive"));
 
@@ -177,7 +178,9 @@ fn what_a_router_does_not_do_is_refused_by_name() {
     let refused: Vec<String> =
         resources.put_listener(listener(chains)).unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(refused.len(), 4, "{refused:#?}");
-    assert!(refused[0].contains(r#"the filter chain of "t": not supported by this router: transportSocket"#));
+    assert!(
+        refused[0].contains(r#"the filter chain of "t": not supported by this router: the transport socket "tls""#)
+    );
     assert!(refused[1].contains("sourcePorts"));
     assert!(refused[2].contains(r#"the pattern "*.wild""#));
     assert!(refused[3].contains(r#""GOOD" is taken by cluster "good""#));
