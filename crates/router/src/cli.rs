@@ -26,7 +26,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Route until asked to stop.
-    Run(Run),
+    Run(Box<Run>),
     /// Print the version.
     Version,
 }
@@ -79,7 +79,7 @@ pub fn main(name: &'static str, version: &'static str, proxy_type: ProxyType) ->
             println!("{name} {version}");
             Ok(Exit::Clean)
         }
-        Command::Run(run) => route(name, version, proxy_type, run),
+        Command::Run(run) => route(name, version, proxy_type, *run),
     })
 }
 
