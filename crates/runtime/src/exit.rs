@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -126,6 +126,18 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// Listens on a port of all addresses of the machine, IPv6 among them where the system has it: a client that knows it as
+/// `localhost` may try `::1` alone.
+///
+/// # Errors
+/// As [`listen`].
+pub async fn listen_everywhere(port: u16, server: &str, key: &str) -> Result<TcpListener, Fatal> {
+    match bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)) {
+        Ok(listener) => Ok(listener),
+        Err(_) => listen(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), server, key).await,
+    }
 }
 
 /// Makes sure that a folder exists and can be written to; `key` names the setting that chose it.

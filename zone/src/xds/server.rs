@@ -11,7 +11,7 @@ use kds_proto::envoy::service::discovery::v3::aggregated_discovery_service_serve
     AggregatedDiscoveryServiceServer, SERVICE_NAME as ADS,
 };
 use model::mode::{Mode, Zone};
-use runtime::exit::listen;
+use runtime::exit::listen_everywhere;
 use runtime::serve::{Limits, serve};
 use runtime::tasks::{Backoff, OnFailure, Task};
 use runtime::{Fatal, Life};
@@ -48,7 +48,7 @@ pub(crate) struct Server<'a> {
 /// The port is taken, or the certificate cannot be used.
 pub(crate) async fn start(mut settings: Settings, server: Server<'_>) -> Result<SocketAddr, Fatal> {
     let life = server.life;
-    let listener = listen(settings.address, "proxies", "dpServer.port").await?;
+    let listener = listen_everywhere(settings.port, "proxies", "dpServer.port").await?;
     let real = listener.local_addr().map_err(|error| Fatal::new("cannot tell the port of proxies").caused_by(error))?;
     let tls = ServerTls::load(settings.tls.clone(), &["h2", "http/1.1"])?;
     check_host(&settings, &tls)?;

@@ -1,6 +1,5 @@
 //! What the server of proxies reads out of the configuration (api-and-kumactl 5.2).
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use config::Effective;
@@ -14,8 +13,8 @@ use crate::bootstrap;
 /// Settings of the server that proxies dial.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Where it listens (`dpServer.port`).
-    pub address: SocketAddr,
+    /// Where it listens, at every address (`dpServer.port`).
+    pub port: u16,
     /// Its certificate.
     pub tls: Files,
     /// For the head of a request (`dpServer.readHeaderTimeout`).
@@ -39,7 +38,7 @@ impl Settings {
         let port = port.map_err(|_| Fatal::new(format!("dpServer.port must be a port, found {number}")))?;
         let length = |key: &str| effective.duration(key).to_std().unwrap_or_default();
         Ok(Self {
-            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
+            port,
             tls: Files::configured(effective, "dpServer"),
             head: length("dpServer.readHeaderTimeout"),
             bootstrap: bootstrap::Settings::configured(effective),
