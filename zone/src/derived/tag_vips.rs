@@ -232,11 +232,7 @@ impl Conclusion for TagVips {
         for key in &round.changed().cloned().collect::<Vec<_>>() {
             let (before, now) = (round.before(key), round.now().get(key));
             match key.kind {
-                Kind::Dataplane => {
-                    if self.count(key, before, now) {
-                        meshes.insert(key.mesh.to_string());
-                    }
-                }
+                Kind::Dataplane if self.count(key, before, now) => drop(meshes.insert(key.mesh.to_string())),
                 Kind::ExternalService | Kind::VirtualOutbound => drop(meshes.insert(key.mesh.to_string())),
                 Kind::Mesh => drop(meshes.insert(key.name.to_string())),
                 Kind::MeshGateway => all = true,
