@@ -76,9 +76,9 @@ pub fn pure(house: &House) -> Result<Vec<String>> {
     Ok(broken)
 }
 
-/// Name in the table: a program's package may carry the product's prefix.
+/// Name in the table: that of the folder, for programs have names of their own.
 fn crate_name(package: &Package) -> &str {
-    package.name.strip_prefix("kuma-").unwrap_or(&package.name)
+    package.manifest_path.parent().and_then(|folder| folder.file_name()).unwrap_or(&package.name)
 }
 
 fn may_use(allowed: &[&str], used: &str) -> bool {
