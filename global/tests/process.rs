@@ -266,7 +266,6 @@ fn a_signal_while_the_configuration_loads_ends_it_cleanly() {
         writer.write_all(b"logging: {level: info}\n").unwrap();
         drop(writer);
         assert_eq!(running.child.wait().unwrap().code(), Some(0), "{signal}");
-        assert!(!folder.path().join(".kuma/global.db").exists(), "it has nothing to begin with");
     }
 }
 
