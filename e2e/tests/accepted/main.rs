@@ -4,6 +4,8 @@
 //! and have a new name each time: addresses are those of the recordings, and Envoy does not let a listener change
 //! everything.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests, their helpers included")]
+
 #[path = "../../../crates/envoy/tests/golden/normal.rs"]
 mod normal;
 #[path = "../../../crates/envoy/tests/golden/scenario.rs"]
