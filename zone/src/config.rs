@@ -31,8 +31,8 @@ pub struct Config {
     pub diagnostics: Diagnostics,
     /// Switches of what is made at first start.
     pub defaults: Switches,
-    /// How it concludes what follows from its own resources.
-    pub(crate) derived: derived::Settings,
+    /// How it concludes what follows from its own resources, if it does.
+    pub(crate) derived: Option<derived::Settings>,
     /// The zone, as far as that depends on it.
     pub(crate) zone: Wanted,
     /// The global that it follows, if any.
@@ -50,6 +50,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Leaves everything as it is written, and concludes nothing from it: what a test of what is sent wants.
+    #[must_use]
+    pub fn without_conclusions(self) -> Self {
+        Self { derived: None, ..self }
+    }
+
     /// Reads the settings; makes the work directory and the certificate in it when they are missing.
     ///
     /// # Errors
@@ -75,7 +81,7 @@ impl Config {
             xds: xds::Settings::configured(effective, &zone)?,
             store: store::Settings::configured(effective, clock.clone())?,
             zone: Wanted { switches, zone: zone.clone() },
-            derived: derived::Settings::configured(effective, &zone),
+            derived: Some(derived::Settings::configured(effective, &zone)),
             api: api::Settings::configured(effective, Mode::Zone(zone), instance)?,
             defaults: switches,
             federation,

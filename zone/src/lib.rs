@@ -59,7 +59,9 @@ pub async fn run(config: Config) -> Result<Running, Fatal> {
 
     let derived = derived::Metrics::default();
     metrics.register(|registry| derived.register(registry));
-    derived::start(config.derived, store, &leading, life, derived, config.backoff);
+    if let Some(settings) = config.derived {
+        derived::start(settings, store, &leading, life, derived, config.backoff);
+    }
     let identities = Identities::new(config.identities, life.clock().clone(), identities::Metrics::default());
     metrics.register(|registry| identities.metrics().register(registry));
     identities.watch(life);

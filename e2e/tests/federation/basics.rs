@@ -30,7 +30,7 @@ fn what_is_made_shows_where_it_belongs() {
         .await;
 
         written(a.put(&format!("{DATAPLANES}/web-1"), &dataplane("web-1", "web")).await);
-        written(a.put(&format!("{INGRESSES}/in"), &ingress("in", "web", 1)).await);
+        written(a.put(&format!("{INGRESSES}/in"), &ingress("in")).await);
         written(a.put(&format!("{SERVICES}/web"), &service("web")).await);
         written(a.put(&format!("{TIMEOUTS}/mine"), &local_timeout("mine", 3)).await);
         eventually(SOON, "the global has what a made", async || {
@@ -108,7 +108,7 @@ fn a_zone_is_disabled_enabled_and_deleted() {
     scenario(async || {
         let mut world = World::with_zones(&["a", "b"]).await;
         let (global, a, b) = (world.global(), world.zone("a"), world.zone("b"));
-        written(a.put(&format!("{INGRESSES}/in"), &ingress("in", "web", 1)).await);
+        written(a.put(&format!("{INGRESSES}/in"), &ingress("in")).await);
         written(a.put(&format!("{DATAPLANES}/web-1"), &dataplane("web-1", "web")).await);
         eventually(SOON, "b has the ingress of a", async || has(b, INGRESSES, "in").await).await;
 

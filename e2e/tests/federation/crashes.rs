@@ -14,7 +14,7 @@ fn what_was_acknowledged_survives_kill_9() {
     scenario(async || {
         let mut world = World::with_zones(&["a", "b"]).await;
         reaches(&world, SOON, &["a", "b"], "patient", 7).await;
-        written(world.zone("a").put(&format!("{INGRESSES}/in-a"), &ingress("in-a", "web", 1)).await);
+        written(world.zone("a").put(&format!("{INGRESSES}/in-a"), &ingress("in-a")).await);
         eventually(SOON, "b has the ingress of a", async || has(world.zone("b"), INGRESSES, "in-a").await).await;
 
         // The global dies right after its answer: the change is there when it comes back.

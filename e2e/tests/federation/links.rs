@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use e2e::{Cut, World, eventually, scenario, throughout};
 
 use crate::resources::{
-    DATAPLANES, INGRESSES, SOON, TIMEOUTS, dataplane, has, ingress, instances, reaches, seconds_of, timeout, written,
+    DATAPLANES, INGRESSES, SOON, TIMEOUTS, dataplane, has, ingress, instances, reaches, scale, seconds_of, timeout,
+    written,
 };
 
 /// From the last packet until both ends know.
@@ -30,10 +31,13 @@ fn a_silent_cut_is_noticed_and_nothing_vanishes() {
         let (global, a, b) = (world.global(), world.zone("a"), world.zone("b"));
         reaches(&world, SOON, &["a", "b"], "patient", 7).await;
         written(a.put(&format!("{DATAPLANES}/web-1"), &dataplane("web-1", "web")).await);
-        written(a.put(&format!("{INGRESSES}/in-a"), &ingress("in-a", "web", 1)).await);
-        written(b.put(&format!("{INGRESSES}/in-b"), &ingress("in-b", "shop", 1)).await);
-        eventually(SOON, "each zone has the other's ingress", async || {
-            has(b, INGRESSES, "in-a").await && has(a, INGRESSES, "in-b").await && has(global, DATAPLANES, "web-1").await
+        written(a.put(&format!("{INGRESSES}/in-a"), &ingress("in-a")).await);
+        scale(b, "shop", 1..=1).await;
+        written(b.put(&format!("{INGRESSES}/in-b"), &ingress("in-b")).await);
+        eventually(SOON, "each zone knows what the other offers", async || {
+            instances(b, "in-a").await == Some(1)
+                && instances(a, "in-b").await == Some(1)
+                && has(global, DATAPLANES, "web-1").await
         })
         .await;
 
@@ -41,9 +45,8 @@ fn a_silent_cut_is_noticed_and_nothing_vanishes() {
         world.cut("a", Cut::Both);
         // The silence is noticed whether somebody wants to say something or nobody does; here both do.
         written(global.put(&format!("{TIMEOUTS}/patient"), &timeout("patient", 8)).await);
-        written(a.put(&format!("{DATAPLANES}/web-2"), &dataplane("web-2", "web")).await);
-        written(a.put(&format!("{INGRESSES}/in-a"), &ingress("in-a", "web", 2)).await);
-        written(b.put(&format!("{INGRESSES}/in-b"), &ingress("in-b", "shop", 3)).await);
+        scale(a, "web", 2..=3).await;
+        scale(b, "shop", 2..=3).await;
         assert_eq!(a.delete(&format!("{DATAPLANES}/web-1")).await.status, 200);
         eventually(SOON, "the other zone goes on", async || seconds_of(b, "patient").await.as_deref() == Some("8s"))
             .await;

@@ -20,7 +20,7 @@ fn a_zone_that_ran_alone_joins_with_its_data() {
         written(a.put("/meshes/default", &routing).await);
         written(a.put("/meshes/private", &json!({"type": "Mesh", "name": "private"})).await);
         written(a.put(&format!("{DATAPLANES}/web-1"), &dataplane("web-1", "web")).await);
-        written(a.put(&format!("{INGRESSES}/in-a"), &ingress("in-a", "web", 1)).await);
+        written(a.put(&format!("{INGRESSES}/in-a"), &ingress("in-a")).await);
         written(a.put(&format!("{TIMEOUTS}/mine"), &timeout("mine", 3)).await);
         world.node_mut("a").stop().await;
 

@@ -6,8 +6,8 @@ use e2e::{World, eventually, scenario, throughout};
 use serde_json::json;
 
 use crate::resources::{
-    DATAPLANES, INGRESSES, SOON, TIMEOUTS, dataplane, has, ingress, instances, local_timeout, reaches, seconds_of,
-    written,
+    DATAPLANES, INGRESSES, SOON, TIMEOUTS, dataplane, has, ingress, instances, local_timeout, reaches, scale,
+    seconds_of, written,
 };
 
 /// Without the global: nothing can be written there; what each zone knew of the others stays; work inside a zone goes on,
@@ -19,10 +19,11 @@ fn without_the_global_zones_go_on_and_catch_up() {
         reaches(&world, SOON, &["a", "b"], "patient", 7).await;
         let (global, a, b) = (world.global(), world.zone("a"), world.zone("b"));
         written(a.put(&format!("{DATAPLANES}/web-1"), &dataplane("web-1", "web")).await);
-        written(b.put(&format!("{INGRESSES}/in-b"), &ingress("in-b", "shop", 1)).await);
-        written(b.put(&format!("{INGRESSES}/old-b"), &ingress("old-b", "old", 1)).await);
+        scale(b, "shop", 1..=1).await;
+        written(b.put(&format!("{INGRESSES}/in-b"), &ingress("in-b")).await);
+        written(b.put(&format!("{INGRESSES}/old-b"), &ingress("old-b")).await);
         eventually(SOON, "all is in sync", async || {
-            has(a, INGRESSES, "in-b").await
+            instances(a, "in-b").await == Some(1)
                 && has(a, INGRESSES, "old-b").await
                 && has(global, DATAPLANES, "web-1").await
         })
@@ -41,9 +42,9 @@ fn without_the_global_zones_go_on_and_catch_up() {
         }
         assert_eq!(a.delete(&format!("{DATAPLANES}/web-1")).await.status, 200);
         written(a.put(&format!("{TIMEOUTS}/mine"), &local_timeout("mine", 3)).await);
-        // A service that b adds is unknown in a, one that it removes stays listed, its instances are those of before.
-        written(b.put(&format!("{INGRESSES}/new-b"), &ingress("new-b", "new", 1)).await);
-        written(b.put(&format!("{INGRESSES}/in-b"), &ingress("in-b", "shop", 4)).await);
+        // An ingress that b adds is unknown in a, one that it removes stays listed, its instances are those of before.
+        written(b.put(&format!("{INGRESSES}/new-b"), &ingress("new-b")).await);
+        scale(b, "shop", 2..=4).await;
         assert_eq!(b.delete(&format!("{INGRESSES}/old-b")).await.status, 200);
         throughout(Duration::from_secs(1), "a keeps what it knew of b", async || {
             !has(a, INGRESSES, "new-b").await
@@ -82,8 +83,8 @@ fn without_a_zones_control_plane_the_others_are_untouched() {
     scenario(async || {
         let mut world = World::with_zones(&["a", "b"]).await;
         let a = world.zone("a");
-        written(a.put(&format!("{DATAPLANES}/web-1"), &dataplane("web-1", "web")).await);
-        written(a.put(&format!("{INGRESSES}/in-a"), &ingress("in-a", "web", 2)).await);
+        scale(a, "web", 0..=1).await;
+        written(a.put(&format!("{INGRESSES}/in-a"), &ingress("in-a")).await);
         eventually(SOON, "b has the ingress of a", async || instances(world.zone("b"), "in-a").await == Some(2)).await;
         world.node_mut("a").stop().await;
 

@@ -47,7 +47,7 @@ fn instances_share_their_zones_and_survive_each_other() {
             seconds_of(a, "patient").await.is_some() && seconds_of(b, "patient").await.is_some()
         })
         .await;
-        written(a.put(&format!("{INGRESSES}/in-a"), &ingress("in-a", "web", 1)).await);
+        written(a.put(&format!("{INGRESSES}/in-a"), &ingress("in-a")).await);
         eventually(SOON, "the ingress of a is in b and at the other instance", async || {
             has(b, INGRESSES, "in-a").await && has(two, INGRESSES, "in-a").await
         })

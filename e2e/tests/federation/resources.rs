@@ -33,14 +33,20 @@ pub fn dataplane(name: &str, service: &str) -> Value {
     json!({"type": "Dataplane", "mesh": "default", "name": name, "networking": networking})
 }
 
-/// An ingress that offers a service.
-pub fn ingress(name: &str, service: &str, instances: u32) -> Value {
-    let tags = json!({"kuma.io/service": service});
+/// An ingress; what it offers follows from the dataplanes of its zone.
+pub fn ingress(name: &str) -> Value {
     json!({
         "type": "ZoneIngress", "name": name,
         "networking": {"address": "10.1.0.9", "port": 10001, "advertisedAddress": "10.1.0.9", "advertisedPort": 10001},
-        "availableServices": [{"mesh": "default", "instances": instances, "tags": tags}],
     })
+}
+
+/// Writes dataplanes of a service, numbered from a first to a last.
+pub async fn scale(zone: &Node, service: &str, numbers: std::ops::RangeInclusive<u32>) {
+    for number in numbers {
+        let name = format!("{service}-{number}");
+        written(zone.put(&format!("{DATAPLANES}/{name}"), &dataplane(&name, service)).await);
+    }
 }
 
 /// A service of a zone.

@@ -11,7 +11,7 @@ use store::Batch;
 use crate::global::{Down, Global, Manner, Up};
 use crate::message;
 use crate::recording::{self, Session, sessions};
-use crate::zone::{Zone, start_as};
+use crate::zone::{Zone, start_plain};
 
 /// KDS-26, KDS-33, KDS-40, KDS-41, KDS-42, KDS-57: every recorded response, in its order, gets the recorded answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -20,7 +20,7 @@ async fn a_globals_responses_get_the_recorded_answers() {
     for session in sessions().into_iter().filter(|session| !session.down.is_empty()) {
         let folder = tempfile::tempdir().unwrap();
         let mut global = Global::start(Manner::default()).await;
-        let zone = start_as(&session.zone, folder.path(), &global, &["store.type=memory"]).await;
+        let zone = start_plain(&session.zone, folder.path(), &global, &["store.type=memory"]).await;
         let (mut down, _up) = global.connected().await;
         let place = format!("{} of {}", session.scenario, session.zone);
         take_names(&zone, &session).await;
@@ -144,7 +144,7 @@ async fn a_zone_tells_of_its_resources_what_was_recorded() {
     for session in sessions().into_iter().filter(|session| !session.up.is_empty()) {
         let folder = tempfile::tempdir().unwrap();
         let mut global = Global::start(Manner::default()).await;
-        let zone = start_as(&session.zone, folder.path(), &global, &["store.type=memory"]).await;
+        let zone = start_plain(&session.zone, folder.path(), &global, &["store.type=memory"]).await;
         let (_down, mut up) = global.connected().await;
         let place = format!("{} of {}", session.scenario, session.zone);
         told += tells(&zone, &mut up, &session, &place).await;
