@@ -14,7 +14,7 @@ use crate::flags;
 /// The product whose API this client speaks.
 pub const PRODUCT: &str = "Kuma";
 /// The version of that API.
-pub const VERSION: &str = "2.13.10";
+pub const VERSION: &str = model::KUMA_VERSION;
 
 /// What requests say of the client.
 pub fn user_agent() -> String {

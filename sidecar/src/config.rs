@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use identity::bootstrap::Patience;
 use kds_proto::bootstrap::{KumaDpVersion, MetricsResources, Request, Resources, SpireResources, Token, Version};
+use model::KUMA_VERSION;
 use runtime::{Fatal, drain, host};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,8 +15,6 @@ use crate::cli::{ProxyType, Run};
 use crate::envoy;
 use crate::resource::{self, Resource};
 
-/// Version of Kuma whose `kuma-dp` this one stands for.
-const KUMA: &str = "2.13.10";
 /// Where Linux distributions keep their authorities.
 const SYSTEM_CAS: [&str; 6] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -205,7 +204,7 @@ fn token(run: &Run) -> Result<String, Fatal> {
 }
 
 fn version() -> KumaDpVersion {
-    KumaDpVersion { version: KUMA.to_owned(), git_tag: format!("v{KUMA}"), ..KumaDpVersion::default() }
+    KumaDpVersion { version: KUMA_VERSION.to_owned(), git_tag: format!("v{KUMA_VERSION}"), ..KumaDpVersion::default() }
 }
 
 fn features(run: &Run, answers: bool, redirected: bool) -> Vec<String> {

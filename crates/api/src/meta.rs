@@ -19,7 +19,7 @@ use crate::{Api, reply};
 /// The product that peers look for; an unmodified client warns about any other.
 pub const PRODUCT: &str = "Kuma";
 /// The version that peers look for.
-pub const VERSION: &str = "2.13.10";
+pub const VERSION: &str = model::KUMA_VERSION;
 
 /// One running process.
 #[derive(Clone, Debug)]

@@ -33,3 +33,6 @@ pub use mode::Mode;
 pub use resource::{Key, Meta, Payload, Resource};
 pub use snapshot::{Change, Snapshot};
 pub use violation::{Path, Violation, Violations};
+
+/// Version of Kuma that peers are shown: that of the protocols that are spoken.
+pub const KUMA_VERSION: &str = "2.13.10";

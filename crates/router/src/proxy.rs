@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use kds_proto::bootstrap::{EnvoyVersion, KumaDpVersion, Request, Version};
+use model::KUMA_VERSION;
 use model::document::{self, Limits};
 use serde_json::{Map, Value, json};
 
-/// Version of Kuma as whose proxy it introduces itself.
-const KUMA: &str = "2.13.10";
 /// Version of Envoy whose configuration it understands.
 const ENVOY: &str = "1.36.8";
 /// Largest document.
@@ -112,8 +111,8 @@ impl Proxy {
             dataplane_resource: self.resource.as_ref().map(Value::to_string).unwrap_or_default(),
             version: Version {
                 kuma_dp: KumaDpVersion {
-                    version: KUMA.to_owned(),
-                    git_tag: KUMA.to_owned(),
+                    version: KUMA_VERSION.to_owned(),
+                    git_tag: KUMA_VERSION.to_owned(),
                     ..KumaDpVersion::default()
                 },
                 envoy: EnvoyVersion {
