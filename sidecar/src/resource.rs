@@ -6,7 +6,6 @@ use std::path::Path;
 
 use model::document::{self, Limits};
 use runtime::Fatal;
-use serde_json::{Map, Value};
 
 use crate::cli::ProxyType;
 
@@ -51,12 +50,8 @@ impl Resource {
             let remedy = format!("it is YAML or JSON with type: {kind}, a name, and networking");
             Fatal::new("cannot use the resource of the proxy").caused_by(why).remedy(remedy)
         };
-        let values: Map<String, Value> =
-            variables.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
-        let mut text = Vec::new();
-        mustache::compile_str(&unescaped(template))
-            .and_then(|compiled| compiled.render(&mut text, &Value::Object(values)))
-            .map_err(|error| unusable(error.to_string()))?;
+        let variables = variables.iter().map(|(name, value)| (name, value));
+        let text = document::fill_in("resource", unescaped(template).as_bytes(), variables).map_err(unusable)?;
         let documents = document::read("resource", &text, Limits::default());
         let document = match documents.map_err(|error| unusable(error.to_string()))?.as_mut_slice() {
             [one] => std::mem::take(&mut one.value),
@@ -92,6 +87,8 @@ fn unescaped(template: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     const TEMPLATE: &str = "type: Dataplane\nmesh: default\nname: {{ name }}\nnetworking:\n  address: {{ address }}\n  \

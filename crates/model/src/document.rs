@@ -5,6 +5,7 @@
 //! says where and what. JSON is tried first where the text begins like JSON, since it says more of a mistake.
 
 mod locate;
+mod template;
 mod visitor;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use serde_json::Value;
 use serde_json::error::Category;
 
 pub use locate::locate;
+pub use template::fill_in;
 use visitor::{Budget, Fault, Reader};
 
 /// What a text may be.

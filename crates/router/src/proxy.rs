@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kds_proto::bootstrap::{EnvoyVersion, KumaDpVersion, Request, Version};
 use model::KUMA_VERSION;
 use model::document::{self, Limits};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Version of Envoy whose configuration it understands.
 const ENVOY: &str = "1.36.8";
@@ -160,30 +160,11 @@ fn built(proxy_type: ProxyType, said: &Said) -> Result<Option<Value>, String> {
 
 /// A document with its variables replaced.
 fn read(called: &str, text: &[u8], variables: &BTreeMap<String, String>) -> Result<Value, String> {
-    let text = std::str::from_utf8(text).map_err(|error| format!("{called}: {error}"))?;
-    let fault = |error: mustache::Error| format!("{called}: {error}");
-    let mut values = Map::new();
-    for (key, value) in variables {
-        nest(&mut values, key, value);
-    }
-    let mut rendered = Vec::new();
-    mustache::compile_str(text).map_err(fault)?.render(&mut rendered, &Value::Object(values)).map_err(fault)?;
-    let mut documents = document::read(called, &rendered, LIMITS).map_err(|error| error.to_string())?;
+    let filled = document::fill_in(called, text, variables)?;
+    let mut documents = document::read(called, &filled, LIMITS).map_err(|error| error.to_string())?;
     match (documents.pop(), documents.is_empty()) {
         (Some(document), true) => Ok(document.value),
         _ => Err(format!("{called}: it must hold one document")),
-    }
-}
-
-/// `a.b` is `b` inside of `a`.
-fn nest(values: &mut Map<String, Value>, key: &str, value: &str) {
-    let Some((first, rest)) = key.split_once('.') else {
-        values.insert(key.to_owned(), value.into());
-        return;
-    };
-    let inner = values.entry(first).or_insert_with(|| Value::Object(Map::new()));
-    if let Value::Object(inner) = inner {
-        nest(inner, rest, value);
     }
 }
 

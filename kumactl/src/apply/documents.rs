@@ -45,7 +45,7 @@ pub async fn read(matches: &ArgMatches, session: &mut Session<'_>) -> Result<Doc
     let variables = flags::pairs_of(matches, "var");
     if !variables.is_empty() {
         for source in &mut sources {
-            source.text = source::render(source, &variables).map_err(Failure::other)?;
+            source.text = document::fill_in(&source.name, &source.text, &variables).map_err(Failure::other)?;
         }
     }
     let mut documents = Documents { resources: Vec::new(), bad: 0 };

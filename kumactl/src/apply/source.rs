@@ -1,10 +1,7 @@
-//! Where documents come from: a file, a folder, standard input, the web; and the variables in them.
+//! Where documents come from: a file, a folder, standard input, the web.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use serde_json::{Map, Value};
 
 use crate::client;
 use crate::command::Session;
@@ -77,64 +74,4 @@ fn list(folder: &Path, shown: &Path, files: &mut Vec<PathBuf>) -> Result<(), Fai
         }
     }
     Ok(())
-}
-
-/// A text with `{{ key }}` replaced; unknown keys become nothing.
-///
-/// # Errors
-/// The text is no template.
-pub fn render(source: &Source, variables: &BTreeMap<String, String>) -> Result<Vec<u8>, String> {
-    let text = std::str::from_utf8(&source.text).map_err(|error| format!("{}: {error}", source.name))?;
-    let fault = |error: mustache::Error| format!("{}: {error}", source.name);
-    let template = mustache::compile_str(text).map_err(fault)?;
-    let mut values = Map::new();
-    for (key, value) in variables {
-        nest(&mut values, key, value);
-    }
-    let mut rendered = Vec::new();
-    template.render(&mut rendered, &Value::Object(values)).map_err(fault)?;
-    Ok(rendered)
-}
-
-/// `a.b` is `b` inside of `a`.
-fn nest(values: &mut Map<String, Value>, key: &str, value: &str) {
-    match key.split_once('.') {
-        None => {
-            values.insert(key.to_owned(), value.into());
-        }
-        Some((first, rest)) => {
-            let inner = values.entry(first).or_insert_with(|| Value::Object(Map::new()));
-            if !inner.is_object() {
-                *inner = Value::Object(Map::new());
-            }
-            if let Value::Object(inner) = inner {
-                nest(inner, rest, value);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rendered(text: &str, pairs: &[(&str, &str)]) -> String {
-        let variables = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let source = Source { name: "a.yaml".into(), text: text.into() };
-        String::from_utf8(render(&source, &variables).unwrap()).unwrap()
-    }
-
-    /// API 4.6: dotted keys nest, two braces escape, three do not, unknown keys are empty.
-    #[test]
-    fn variables_are_replaced_as_mustache_does() {
-        assert_eq!(rendered("a: {{ x }}/{{ y.z }}/{{y.w}}", &[("x", "1"), ("y.z", "2"), ("y.w", "3")]), "a: 1/2/3");
-        assert_eq!(rendered("{{ x }} {{{ x }}}", &[("x", "<a>&")]), "&lt;a&gt;&amp; <a>&");
-        assert_eq!(rendered("name: {{ other }}\n", &[("x", "1")]), "name: \n");
-    }
-
-    #[test]
-    fn a_broken_template_is_told_with_its_file() {
-        let source = Source { name: "a.yaml".into(), text: b"a: {{ x".to_vec() };
-        assert!(render(&source, &BTreeMap::new()).unwrap_err().starts_with("a.yaml: "));
-    }
 }
