@@ -1,10 +1,12 @@
-//! What the kernel is told of a TCP connection: to notice that its other end is gone though nobody said so.
+//! TCP connections: how they are made, and what the kernel is told to notice that their other end is gone though nobody
+//! said so.
 
 use std::io;
 use std::time::Duration;
 
+use anyhow::{Context, Result, anyhow};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 
 /// From the last packet heard until a dead connection is closed: two seconds of quiet, then a question each second.
 pub const SILENCE: Duration = Duration::from_secs(5);
@@ -23,6 +25,24 @@ pub fn notice_silence(stream: &TcpStream) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(SILENCE))?;
     Ok(())
+}
+
+/// A connection to the first address of a name that answers, each within `patience`.
+///
+/// # Errors
+/// The name has no address, or none answers; the reason of the last is told.
+pub async fn reach(host: &str, port: u16, patience: Duration) -> Result<TcpStream> {
+    let addresses = lookup_host((host, port)).await.with_context(|| format!("cannot find \"{host}\""))?;
+    let mut last = anyhow!("\"{host}\" has no address");
+    for address in addresses {
+        match tokio::time::timeout(patience, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = anyhow::Error::new(error),
+            Err(_) => last = anyhow!("no answer within {} s", patience.as_secs()),
+        }
+        last = last.context(address);
+    }
+    Err(last)
 }
 
 #[cfg(test)]

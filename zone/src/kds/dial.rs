@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,12 +20,12 @@ use runtime::socket;
 use rustls::CertificateError;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 use tonic::codegen::Service;
 
-use super::settings::{Address, Federation};
+use super::settings::Federation;
 
 /// For one address of the global's name.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -121,7 +120,8 @@ async fn transport(federation: &Federation) -> Result<Box<dyn Stream>> {
     if let Some(connect) = &federation.connect {
         return Ok(tokio::time::timeout(CONNECT, connect.0()).await??);
     }
-    let stream = reach(&federation.global).await?;
+    let global = &federation.global;
+    let stream = socket::reach(&global.host, global.port, CONNECT).await?;
     socket::notice_silence(&stream)?;
     Ok(if federation.global.tls { Box::new(encrypt(federation, stream).await?) } else { Box::new(stream) })
 }
@@ -140,24 +140,6 @@ impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Connect")
     }
-}
-
-/// The first address of the name that answers.
-async fn reach(global: &Address) -> Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = lookup_host((&*global.host, global.port))
-        .await
-        .with_context(|| format!("cannot find \"{}\"", global.host))?
-        .collect();
-    let mut last = anyhow!("\"{}\" has no address", global.host);
-    for address in addresses {
-        match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = anyhow::Error::new(error),
-            Err(_) => last = anyhow!("no answer within {} s", CONNECT.as_secs()),
-        }
-        last = last.context(address);
-    }
-    Err(last)
 }
 
 async fn encrypt(federation: &Federation, stream: TcpStream) -> Result<impl Stream + use<>> {

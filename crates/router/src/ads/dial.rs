@@ -16,7 +16,7 @@ use identity::tls::client::{self, Trust};
 use runtime::socket;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -92,7 +92,7 @@ async fn connect(source: &Source, token: Option<&str>) -> Result<Connection> {
         anyhow::Ok(header)
     };
     let token = token.map(header).transpose()?;
-    let stream = reach(&source.host, source.port).await?;
+    let stream = socket::reach(&source.host, source.port, CONNECT).await?;
     socket::notice_silence(&stream)?;
     let stream: Box<dyn Stream> = match &source.tls {
         Some(tls) => Box::new(encrypt(tls, stream).await?),
@@ -119,21 +119,6 @@ async fn connect(source: &Source, token: Option<&str>) -> Result<Connection> {
         }
     });
     Ok(Connection { calls: Calls { sender, token }, origin, ended })
-}
-
-/// The first address of the name that answers.
-async fn reach(host: &str, port: u16) -> Result<TcpStream> {
-    let addresses = lookup_host((host, port)).await.with_context(|| format!("cannot find {host:?}"))?;
-    let mut last = anyhow!("{host:?} has no address");
-    for address in addresses {
-        match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = anyhow::Error::new(error),
-            Err(_) => last = anyhow!("no answer within {} s", CONNECT.as_secs()),
-        }
-        last = last.context(address);
-    }
-    Err(last)
 }
 
 async fn encrypt(tls: &Tls, stream: TcpStream) -> Result<impl Stream + use<>> {
