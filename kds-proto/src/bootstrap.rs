@@ -81,6 +81,19 @@ pub struct Request {
     pub spire_resources: SpireResources,
 }
 
+impl Request {
+    /// Whether connections are redirected to the proxy.
+    pub fn is_redirected(&self) -> bool {
+        let Some(config) = &self.transparent_proxy else { return false };
+        ["inbound", "outbound"].iter().any(|way| config["redirect"][*way]["enabled"] == true)
+    }
+
+    /// Whether the proxy can do something, in the words of `features`.
+    pub fn has_feature(&self, feature: &str) -> bool {
+        self.features.iter().any(|has| has == feature)
+    }
+}
+
 /// Versions of a proxy's programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

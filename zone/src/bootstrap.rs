@@ -4,32 +4,30 @@
 
 mod document;
 mod metrics_of;
-mod request;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request as HttpRequest, State};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use config::Effective;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use identity::tls::{ServerTls, Shown};
+use kds_proto::bootstrap::{Request, Response as Answer, SidecarConfiguration};
 use kds_proto::kuma::mesh::v1alpha1::{Dataplane, Mesh, ZoneEgress, ZoneIngress};
 use model::spec::dataplane::{self, Role};
 use model::{Key, Kind, Resource, Snapshot};
-use serde_json::json;
+use serde_json::Value;
 use store::Store;
 use tokio::sync::Semaphore;
 
 use crate::proxies::{self, ProxyType};
 use crate::xds::Metrics;
 use document::{Addresses, Facts};
-use request::Request;
 
 /// Largest request, in bytes: a Dataplane, a certificate and little more.
 const MAX_REQUEST: usize = 1 << 20;
@@ -153,32 +151,12 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// What a proxy is told.
-struct Answer {
-    /// Envoy's configuration, YAML.
-    envoy: String,
-    address: String,
-    corefile: Option<Vec<u8>>,
-    aggregate: Vec<metrics_of::Aggregate>,
-}
-
-impl Answer {
-    fn into_response(self, accept: Option<&HeaderValue>) -> Response {
-        if accept.is_none_or(|accept| accept != "application/json") {
-            return ([(CONTENT_TYPE, "text/x-yaml")], self.envoy).into_response();
-        }
-        let body = json!({
-            "bootstrap": BASE64_STANDARD.encode(&self.envoy),
-            "kumaSidecarConfiguration": {
-                "metrics": {"aggregate": self.aggregate},
-                "networking": {
-                    "address": self.address,
-                    "corefileTemplate": self.corefile.map(|template| BASE64_STANDARD.encode(template)),
-                },
-            },
-        });
-        ([(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+/// The answer in the form that is asked for: all of it, or Envoy's part alone.
+fn respond(answer: Answer, accept: Option<&HeaderValue>) -> Response {
+    if accept.is_some_and(|accept| accept == "application/json") {
+        return Json(answer).into_response();
     }
+    ([(CONTENT_TYPE, "text/x-yaml")], answer.bootstrap).into_response()
 }
 
 /// The handler.
@@ -188,7 +166,7 @@ pub(crate) async fn answer(State(bootstrap): State<Arc<Bootstrap>>, request: Htt
     let result = bootstrap.answer(body, host).await;
     bootstrap.metrics.bootstrapped(result.as_ref().map_or_else(|refusal| refusal.status(), |_| StatusCode::OK));
     match result {
-        Ok(answer) => answer.into_response(head.headers.get(ACCEPT)),
+        Ok(answer) => respond(answer, head.headers.get(ACCEPT)),
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -204,7 +182,7 @@ impl Bootstrap {
         let body = body.map_err(|error| Refusal::Unreadable(error.to_string()))?;
         let place = tokio::time::timeout(PATIENCE, self.places.acquire()).await;
         let _place = place.map_err(|_| Refusal::Busy)?.map_err(|_| Refusal::Busy)?;
-        let request = Request::parse(&body).map_err(Refusal::Unreadable)?;
+        let request = read(&body).map_err(|error| Refusal::Unreadable(error.to_string()))?;
         let answer = self.made(&request, host).await;
         match &answer {
             Ok(_) => tracing::debug!(mesh = request.mesh, proxy = request.name, "a proxy starts"),
@@ -228,19 +206,21 @@ impl Bootstrap {
         let host = self.xds_host(&shown, host)?;
         let stored = self.store.configuration().borrow().clone();
         let resource = resource(&stored, proxy_type, request)?;
-        let (mut facts, mut answer) = of_proxy(&resource, proxy_type)?;
+        let (mut facts, address) = of_proxy(&resource, proxy_type)?;
+        let mut sidecar = SidecarConfiguration::default();
+        sidecar.networking.address = address;
         if let Some(dataplane) = facts.dataplane.take() {
-            answer.corefile = self.corefile()?;
+            sidecar.networking.corefile_template = self.corefile()?;
             let mesh = stored.get(&Key::global(Kind::Mesh, &resource.meta.key.mesh));
             let mesh = mesh.and_then(|mesh| mesh.spec.message::<Mesh>().ok()).ok_or(Refusal::NotFound)?;
             facts.exclusive = is_exclusive(&mesh);
-            answer.aggregate = metrics_of::aggregated(&dataplane, &mesh);
+            sidecar.metrics.aggregate = metrics_of::aggregated(&dataplane, &mesh);
         }
         let addresses = Addresses { host, port: self.settings.xds_port, v4_only: only_v4(host).await };
         let authority = self.authority(&shown, &request.ca_cert)?;
         let document = document::document(request, &facts, &self.settings, addresses, &authority);
-        answer.envoy = serde_yaml::to_string(&document).map_err(|error| Refusal::Failed(error.to_string()))?;
-        Ok(answer)
+        let envoy = serde_yaml::to_string(&document).map_err(|error| Refusal::Failed(error.to_string()))?;
+        Ok(Answer { bootstrap: envoy.into_bytes(), kuma_sidecar_configuration: sidecar })
     }
 
     /// What Envoy dials: a name that the certificate is good for.
@@ -268,14 +248,30 @@ impl Bootstrap {
         Err(Refusal::NoAuthority)
     }
 
-    fn corefile(&self) -> Result<Option<Vec<u8>>, Refusal> {
+    fn corefile(&self) -> Result<Vec<u8>, Refusal> {
         let path = &self.settings.corefile_template;
         if path.is_empty() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let read = std::fs::read(path);
-        read.map(Some).map_err(|error| Refusal::Failed(format!("the template of the Corefile {path:?}: {error}")))
+        std::fs::read(path).map_err(|error| Refusal::Failed(format!("the template of the Corefile {path:?}: {error}")))
     }
+}
+
+fn read(body: &[u8]) -> serde_json::Result<Request> {
+    let mut value: Value = serde_json::from_slice(body)?;
+    drop_nulls(&mut value);
+    let mut request: Request = serde_json::from_value(value)?;
+    if request.proxy_type.is_empty() {
+        request.proxy_type = ProxyType::Dataplane.as_str().to_owned();
+    }
+    Ok(request)
+}
+
+/// Go writes `null` for what was never set, at any depth.
+fn drop_nulls(value: &mut Value) {
+    let Value::Object(members) = value else { return };
+    members.retain(|_, member| !member.is_null());
+    members.values_mut().for_each(drop_nulls);
 }
 
 /// The resource that the proxy brings, or the one that is stored under its name.
@@ -306,13 +302,14 @@ fn message<M: model::spec::ProtoSpec + Clone>(resource: &Resource) -> Result<M, 
     read.map(|message| M::clone(&message)).map_err(|error| Refusal::Failed(error.to_string()))
 }
 
-fn of_proxy(resource: &Resource, proxy_type: ProxyType) -> Result<(Facts, Answer), Refusal> {
-    let mut answer = Answer { envoy: String::new(), address: String::new(), corefile: None, aggregate: Vec::new() };
+/// What its configuration depends on, and its address if it is a dataplane.
+fn of_proxy(resource: &Resource, proxy_type: ProxyType) -> Result<(Facts, String), Refusal> {
+    let mut address = String::new();
     let facts = match proxy_type {
         ProxyType::Dataplane => {
             let dataplane = message::<Dataplane>(resource)?;
             let networking = dataplane.networking.clone().unwrap_or_default();
-            answer.address = networking.address;
+            address = networking.address;
             Facts {
                 cluster: dataplane::identifying_service(&dataplane).to_owned(),
                 admin_port: networking.admin.map_or(0, |admin| admin.port),
@@ -330,7 +327,7 @@ fn of_proxy(resource: &Resource, proxy_type: ProxyType) -> Result<(Facts, Answer
             Facts::of_zone("egress", admin.map_or(0, |admin| admin.port))
         }
     };
-    Ok((facts, answer))
+    Ok((facts, address))
 }
 
 fn is_exclusive(mesh: &Mesh) -> bool {

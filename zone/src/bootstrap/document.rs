@@ -5,11 +5,11 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use kds_proto::bootstrap::Request;
 use kds_proto::kuma::mesh::v1alpha1::Dataplane;
 use serde_json::{Map, Value, json};
 
 use super::Settings;
-use super::request::Request;
 
 /// Static secret with what the control plane's certificate is verified with.
 const VALIDATION: &str = "cp_validation_ctx";
@@ -114,15 +114,10 @@ impl Maker<'_> {
         let request = self.request;
         let mut metadata = Map::new();
         let mut set = |key: &str, value: Value| metadata.insert(key.to_owned(), value);
-        let known = |parts: &std::collections::BTreeMap<String, Value>, keys: &[&str]| -> Map<String, Value> {
-            let is_set = |value: &&Value| **value != json!("") && **value != json!(false);
-            let part = |key: &&str| Some(((*key).to_owned(), parts.get(*key).filter(is_set)?.clone()));
-            keys.iter().filter_map(part).collect()
-        };
-        let version = json!({
-            "kumaDp": known(&request.version.kuma_dp, &["version", "gitTag", "gitCommit", "buildDate"]),
-            "envoy": known(&request.version.envoy, &["version", "build", "kumaDpCompatible"]),
-        });
+        let mut version = json!(request.version);
+        for program in version.as_object_mut().into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+            program.retain(|_, part| *part != json!("") && *part != json!(false));
+        }
         set("version", version);
         set("features", json!(request.features));
         set("workdir", json!(request.workdir));

@@ -2,20 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use kds_proto::bootstrap::Aggregate;
 use kds_proto::kuma::mesh::v1alpha1::{
     Dataplane, Mesh, MetricsBackend, PrometheusAggregateMetricsConfig, PrometheusMetricsBackendConfig,
 };
 use model::spec::proto_json::from_struct;
-use serde::Serialize;
-
-/// One place.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Aggregate {
-    name: String,
-    address: String,
-    port: u32,
-    path: String,
-}
 
 /// What the mesh says, unless the dataplane says something else under the same name.
 pub(super) fn aggregated(dataplane: &Dataplane, mesh: &Mesh) -> Vec<Aggregate> {

@@ -2,12 +2,14 @@ use std::path::Path;
 
 use axum::Router;
 use axum::routing::post;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use chrono::Utc;
 use config::{Loader, Role};
 use http_body_util::BodyExt;
 use identity::tls::{Files, ensure_certificate};
 use model::{Labels, Payload};
-use serde_json::Value;
+use serde_json::json;
 use store::{Backend, Batch};
 use tower::ServiceExt;
 
