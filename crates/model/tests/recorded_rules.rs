@@ -7,15 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kds_proto::kuma::mesh::v1alpha1::Dataplane;
-use model::labels::Labels;
 use model::policy::{Entry, InboundRule, Matched, Merge, Origin, Proxy, ResourceRules, SubsetRule};
-use model::resource::{Key, Payload};
+use model::resource::Key;
 use model::spec::target_ref::Policy;
 use model::spec::{
-    Encoding, MeshCircuitBreaker, MeshHealthCheck, MeshLoadBalancingStrategy, MeshRetry, MeshTcpRoute, MeshTimeout,
-    MeshTls, MeshTrafficPermission,
+    MeshCircuitBreaker, MeshHealthCheck, MeshLoadBalancingStrategy, MeshRetry, MeshTcpRoute, MeshTimeout, MeshTls,
+    MeshTrafficPermission,
 };
-use model::{Change, Kind, Resource, Snapshot};
+use model::{Change, Kind, Resource, Snapshot, rest_form};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -32,20 +31,7 @@ fn calls(recording: &str) -> BTreeMap<String, Value> {
 
 /// A resource as the API shows it; `None` for kinds that it only shows in part.
 fn resource(document: &Value) -> Option<Arc<Resource>> {
-    let kind: Kind = Kind::ALL.iter().copied().find(|kind| document["type"] == kind.info().name)?;
-    let labels: Labels = serde_json::from_value(document.get("labels").cloned().unwrap_or(json!({}))).ok()?;
-    let key = Key::new(kind, document["mesh"].as_str().unwrap_or_default(), document["name"].as_str()?);
-    let content = match kind.info().codec.encoding {
-        Encoding::Json => document["spec"].clone(),
-        Encoding::Proto { .. } => {
-            let mut own = document.as_object()?.clone();
-            let common = ["type", "mesh", "name", "labels", "creationTime", "modificationTime", "kri"];
-            common.iter().for_each(|member| drop(own.remove(*member)));
-            Value::Object(own)
-        }
-    };
-    let bytes = (kind.info().codec.from_json)(content).ok()?;
-    Some(Arc::new(Resource::new(key, labels, Payload::from_bytes(bytes))))
+    rest_form::read(document.clone()).ok().map(Arc::new)
 }
 
 fn snapshot(calls: &BTreeMap<String, Value>) -> Snapshot {

@@ -5,9 +5,8 @@ use std::fs;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kds_proto::kuma::mesh::v1alpha1::ZoneIngress;
-use model::spec::Encoding;
-use model::{Change, Key, Kind, Labels, Payload, Resource};
-use serde_json::{Value, json};
+use model::{Change, Key, Kind, Resource, rest_form};
+use serde_json::Value;
 
 use super::*;
 
@@ -152,24 +151,7 @@ impl World {
 
 /// A resource as the API shows it, in the store's form.
 pub(super) fn resource(document: &Value) -> Option<Resource> {
-    let kind = Kind::ALL.iter().copied().find(|kind| document["type"] == kind.info().name)?;
-    let labels: Labels = serde_json::from_value(document.get("labels").cloned().unwrap_or(json!({}))).unwrap();
-    let key = Key::new(kind, document["mesh"].as_str().unwrap_or_default(), document["name"].as_str()?);
-    let content = match kind.info().codec.encoding {
-        Encoding::Json => document["spec"].clone(),
-        Encoding::Proto { .. } => {
-            let mut own = document.as_object()?.clone();
-            let common = ["type", "mesh", "name", "labels", "creationTime", "modificationTime", "kri"];
-            common.iter().for_each(|member| drop(own.remove(*member)));
-            Value::Object(own)
-        }
-    };
-    let bytes = (kind.info().codec.from_json)(content).ok()?;
-    let mut resource = Resource::new(key, labels, Payload::from_bytes(bytes));
-    if let Some(status) = document.get("status").filter(|_| resource.status.is_some()) {
-        resource.status = Some(Payload::from_bytes(status.to_string()));
-    }
-    Some(resource)
+    rest_form::read(document.clone()).ok()
 }
 
 /// Every recorded state of a zone: its name and the resources that it held.

@@ -7,12 +7,11 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use envoy::{Configuration, Features, Input, KeyPair, Node, Secrets, Settings, Type, Weights};
 use kds_proto::json;
-use model::labels::{self, Labels};
+use model::labels;
 use model::resource::{Key, Payload};
-use model::spec::Encoding;
 use model::spec::condition::{Condition, ConditionStatus};
 use model::spec::mesh_identity::Status;
-use model::{Change, Kind, Kri, Resource, Snapshot};
+use model::{Change, Kind, Kri, Resource, Snapshot, rest_form};
 use serde_json::{Value, json};
 
 use crate::normal::{self, Endpoints};
@@ -202,27 +201,10 @@ impl Scenario {
 
 /// A resource as the API shows it, in the store's form.
 fn resource(document: &Value) -> Option<Arc<Resource>> {
-    let kind = Kind::ALL.iter().copied().find(|kind| document["type"] == kind.info().name)?;
-    if kind == Kind::ServiceInsight {
+    if document["type"] == Kind::ServiceInsight.info().name {
         return None;
     }
-    let labels: Labels = serde_json::from_value(document.get("labels").cloned().unwrap_or(json!({}))).unwrap();
-    let key = Key::new(kind, document["mesh"].as_str().unwrap_or_default(), document["name"].as_str()?);
-    let content = match kind.info().codec.encoding {
-        Encoding::Json => document["spec"].clone(),
-        Encoding::Proto { .. } => {
-            let mut own = document.as_object()?.clone();
-            let common = ["type", "mesh", "name", "labels", "creationTime", "modificationTime", "kri"];
-            common.iter().for_each(|member| drop(own.remove(*member)));
-            Value::Object(own)
-        }
-    };
-    let bytes = (kind.info().codec.from_json)(content).ok()?;
-    let mut resource = Resource::new(key, labels, Payload::from_bytes(bytes));
-    if let Some(status) = document.get("status").filter(|_| resource.status.is_some()) {
-        resource.status = Some(Payload::from_bytes(status.to_string()));
-    }
-    Some(Arc::new(resource))
+    rest_form::read(document.clone()).ok().map(Arc::new)
 }
 
 /// The API shows each service by itself; the store has them in one resource.
