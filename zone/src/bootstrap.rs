@@ -20,6 +20,7 @@ use identity::tls::{ServerTls, Shown};
 use kds_proto::bootstrap::{Request, Response as Answer, SidecarConfiguration};
 use kds_proto::kuma::mesh::v1alpha1::{Dataplane, Mesh, ZoneEgress, ZoneIngress};
 use model::spec::dataplane::{self, Role};
+use model::spec::mesh::is_exclusive;
 use model::{Key, Kind, Resource, Snapshot};
 use serde_json::Value;
 use store::Store;
@@ -328,11 +329,6 @@ fn of_proxy(resource: &Resource, proxy_type: ProxyType) -> Result<(Facts, String
         }
     };
     Ok((facts, address))
-}
-
-fn is_exclusive(mesh: &Mesh) -> bool {
-    use kds_proto::kuma::mesh::v1alpha1::mesh::mesh_services::Mode;
-    mesh.mesh_services.as_ref().is_some_and(|services| services.mode() == Mode::Exclusive)
 }
 
 /// Whether a name has addresses and none of IPv6. Envoy then need not wait for the answer that there is none.

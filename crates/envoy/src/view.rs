@@ -157,8 +157,7 @@ impl<'a> View<'a> {
 
     /// Whether its services are resources and nothing else.
     pub fn is_exclusive(&self) -> bool {
-        use kds_proto::kuma::mesh::v1alpha1::mesh::mesh_services::Mode;
-        self.mesh.mesh_services.as_ref().is_some_and(|services| services.mode() == Mode::Exclusive)
+        mesh::is_exclusive(&self.mesh)
     }
 
     /// The names that a proxy of the mesh has.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kds_proto::kuma::mesh::v1alpha1::mesh::mesh_services::Mode;
 use kds_proto::kuma::mesh::v1alpha1::zone_ingress::AvailableService;
 use kds_proto::kuma::mesh::v1alpha1::{Dataplane, ExternalService, Mesh, MeshGateway, ZoneIngress};
 use model::labels::{MESH, ZONE};
@@ -86,7 +85,7 @@ impl Inventory {
             .list(Kind::Mesh)
             .filter_map(|resource| Some((&*resource.meta.key.name, resource.spec.message::<Mesh>().ok()?)))
             .collect();
-        let by_tags = |name: &str| meshes.get(name).is_some_and(|mesh| !is_exclusive(mesh));
+        let by_tags = |name: &str| meshes.get(name).is_some_and(|mesh| !mesh::is_exclusive(mesh));
         let out = |name: &str| meshes.get(name).is_some_and(|mesh| mesh::uses_zone_egress(mesh));
         let service = |external_service| {
             move |(mesh, tags, instances): (&str, &Tags, u32)| AvailableService {
@@ -121,11 +120,6 @@ impl Inventory {
         }
         sets
     }
-}
-
-/// Whether services of a mesh are resources and nothing else.
-pub(super) fn is_exclusive(mesh: &Mesh) -> bool {
-    mesh.mesh_services.as_ref().is_some_and(|services| services.mode() == Mode::Exclusive)
 }
 
 /// The MeshGateway that a gateway proxy is one of: that with the most specific selector, of equal ones the youngest.

@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use http::StatusCode;
-use kds_proto::kuma::mesh::v1alpha1::{Dataplane, Mesh, mesh::mesh_services::Mode};
+use kds_proto::kuma::mesh::v1alpha1::{Dataplane, Mesh};
 use model::policy::{Origin, Proxy};
+use model::spec::mesh::is_exclusive;
 use model::{Key, Kind, Meta, Resource, Snapshot};
 use serde_json::{Map, Value, json};
 
@@ -164,8 +165,7 @@ impl Seen {
     }
 
     fn is_exclusive(&self) -> bool {
-        let mesh = self.mesh();
-        mesh.is_some_and(|mesh| mesh.mesh_services.as_ref().is_some_and(|services| services.mode() == Mode::Exclusive))
+        self.mesh().is_some_and(|mesh| is_exclusive(&mesh))
     }
 
     /// Refuses a view that only makes sense when services are resources.

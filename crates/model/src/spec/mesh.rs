@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kds_proto::kuma::mesh::v1alpha1::mesh::mesh_services::Mode;
 use kds_proto::kuma::mesh::v1alpha1::mesh::{Constraints, Mtls};
 use kds_proto::kuma::mesh::v1alpha1::{
     DatadogTracingBackendConfig, FileLoggingBackendConfig, Logging, LoggingBackend, Mesh, Metrics,
@@ -27,6 +28,11 @@ const EMPTY: &str = "cannot be empty";
 /// Name of the enabled mTLS backend; `None` when mTLS is off.
 pub fn enabled_backend(mesh: &Mesh) -> Option<&str> {
     mesh.mtls.as_ref().map(|mtls| mtls.enabled_backend.as_str()).filter(|name| !name.is_empty())
+}
+
+/// Whether services of a mesh are resources and nothing else.
+pub fn is_exclusive(mesh: &Mesh) -> bool {
+    mesh.mesh_services.as_ref().is_some_and(|services| services.mode() == Mode::Exclusive)
 }
 
 /// Whether traffic leaves zones through egresses.
