@@ -234,14 +234,7 @@ impl Keeper {
 
 /// Whether what was looked at had changed by the time of the write.
 fn lost_a_race(error: &ApplyError) -> bool {
-    matches!(
-        error,
-        ApplyError::Conflict { .. }
-            | ApplyError::NotFound(_)
-            | ApplyError::AlreadyExists(_)
-            | ApplyError::RequirementMissing(_)
-            | ApplyError::OwnerMissing { .. }
-    )
+    error.is_lost_race() || matches!(error, ApplyError::RequirementMissing(_) | ApplyError::OwnerMissing { .. })
 }
 
 #[cfg(test)]

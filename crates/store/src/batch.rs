@@ -214,3 +214,10 @@ pub enum ApplyError {
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
+
+impl ApplyError {
+    /// Whether somebody else was faster: what a writer looked at had changed by the time of the write.
+    pub fn is_lost_race(&self) -> bool {
+        matches!(self, Self::Conflict { .. } | Self::AlreadyExists(_) | Self::NotFound(_))
+    }
+}

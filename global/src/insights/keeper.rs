@@ -97,7 +97,7 @@ async fn write_alone(
         match store.apply(Batch::new().with(write)).await {
             Ok(_) => return Ok(true),
             Err(ApplyError::OwnerMissing { .. }) => return Ok(false),
-            Err(error @ (ApplyError::Conflict { .. } | ApplyError::AlreadyExists(_) | ApplyError::NotFound(_))) => {
+            Err(error) if error.is_lost_race() => {
                 let Some(pause) = pauses.next() else { return Err(error) };
                 insights.0.clock.sleep(pause).await;
             }

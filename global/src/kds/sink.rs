@@ -8,7 +8,7 @@ use discovery::stream::{Sink, Verdict};
 use discovery::subscriber::Update;
 use model::{Key, Kind};
 use runtime::Clock;
-use store::{ApplyError, Batch, Store, Write};
+use store::{Batch, Store, Write};
 
 use super::metrics::Metrics;
 use crate::insights::StreamKind;
@@ -68,9 +68,7 @@ impl FromZone {
                     self.metrics.stored(applied.resources.len(), applied.removed.len());
                     return Ok(message);
                 }
-                Err(error @ (ApplyError::Conflict { .. } | ApplyError::AlreadyExists(_) | ApplyError::NotFound(_))) => {
-                    last = Some(error)
-                }
+                Err(error) if error.is_lost_race() => last = Some(error),
                 Err(error) => return Err(error.to_string()),
             }
             self.clock.sleep(PAUSE).await;

@@ -9,7 +9,7 @@ use discovery::kds::wire;
 use discovery::stream::{Sink, Verdict};
 use discovery::subscriber::Update;
 use model::{Key, Kind, Resource, Snapshot, labels};
-use store::{ApplyError, Batch, Fence, Write};
+use store::{Batch, Fence, Write};
 use tokio::sync::watch;
 
 use super::Zone;
@@ -105,9 +105,7 @@ impl Receiver<'_> {
             }
             match store.apply(batch.fenced(self.fence.clone())).await {
                 Ok(_) => return Ok(received),
-                Err(error @ (ApplyError::Conflict { .. } | ApplyError::AlreadyExists(_) | ApplyError::NotFound(_))) => {
-                    conflict = Some(error)
-                }
+                Err(error) if error.is_lost_race() => conflict = Some(error),
                 Err(error) => return Err(error.into()),
             }
             self.zone.clock.sleep(PAUSE).await;

@@ -49,7 +49,7 @@ pub(crate) async fn register<E>(
         }
         match store.apply(batch).await {
             Ok(_) => return Ok(()),
-            Err(ApplyError::Conflict { .. } | ApplyError::AlreadyExists(_) | ApplyError::NotFound(_)) => {}
+            Err(error) if error.is_lost_race() => {}
             Err(ApplyError::RequirementMissing(mesh)) => {
                 return Err(Failure::Refused(format!("mesh {:?} does not exist", mesh.name)));
             }
