@@ -117,7 +117,6 @@ async fn from_control_plane(
 ) -> Result<(), Fatal> {
     let cannot = |error| Fatal::new(format!("cannot use the folder {:?}", from.folder)).caused_by(error);
     let disk = Disk::new(&from.folder, &from.request.name).map_err(cannot)?;
-    tokio::spawn(disk.keep());
     let counts = Arc::new(AdsCounts::default());
     metrics.register(|registry| counts.register(registry));
     let trust = match &from.ca {
@@ -140,6 +139,7 @@ async fn from_control_plane(
     let waiting = life.readiness().not_ready("waiting for the control plane");
     let path = disk.path().to_owned();
     let followed = Arc::new(Followed::new(Held::new(Arc::clone(listeners), Some(disk)), counts));
+    followed.keep();
     let (clock, serves) = (life.clock().clone(), followed.is_ready());
     let mut source = None;
     if serves {

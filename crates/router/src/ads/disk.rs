@@ -15,11 +15,11 @@ const LARGEST: u64 = 256 << 20;
 /// Between two writes: in a burst of updates only the last one counts.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// A file, and what shall be in it.
+/// A file, and whether something else shall be in it.
 #[derive(Debug)]
 pub struct Disk {
     path: PathBuf,
-    latest: watch::Sender<Vec<DeltaDiscoveryResponse>>,
+    changed: watch::Sender<()>,
 }
 
 impl Disk {
@@ -31,7 +31,7 @@ impl Disk {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let fits = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
         let name: String = proxy.chars().map(|letter| if fits(letter) { letter } else { '_' }).collect();
-        Ok(Self { path: folder.join(format!("{name}.last-good")), latest: watch::Sender::default() })
+        Ok(Self { path: folder.join(format!("{name}.last-good")), changed: watch::Sender::default() })
     }
 
     /// Where it is.
@@ -61,17 +61,21 @@ impl Disk {
         Ok(kept)
     }
 
-    /// Has this written soon.
-    pub fn write(&self, kept: Vec<DeltaDiscoveryResponse>) {
-        self.latest.send_replace(kept);
+    /// Has what is held then written soon.
+    pub fn write(&self) {
+        self.changed.send_replace(());
     }
 
-    /// Writes what shall be written, until the disk is dropped.
-    pub fn keep(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (mut latest, path) = (self.latest.subscribe(), self.path.clone());
+    /// Writes what is held whenever that has changed, until nothing is.
+    pub fn keep<F>(&self, held: F) -> impl Future<Output = ()> + Send + use<F>
+    where
+        F: Fn() -> Option<Vec<DeltaDiscoveryResponse>> + Send,
+    {
+        let (mut changed, path) = (self.changed.subscribe(), self.path.clone());
         async move {
-            while latest.changed().await.is_ok() {
-                let (kept, path) = (latest.borrow_and_update().clone(), path.clone());
+            while changed.changed().await.is_ok() {
+                let Some(kept) = held() else { return };
+                let path = path.clone();
                 let written = tokio::task::spawn_blocking(move || replace(&path, &kept)).await;
                 if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
                     tracing::warn!(%error, "cannot keep the last good configuration");

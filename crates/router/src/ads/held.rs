@@ -90,7 +90,7 @@ impl Held {
             refused.extend(self.serve());
         }
         if changed && let Some(disk) = &self.disk {
-            disk.write(self.encoded());
+            disk.write();
         }
         refused
     }
@@ -134,7 +134,13 @@ impl Held {
         if refused.is_empty() { Ok(true) } else { Err(refused) }
     }
 
-    fn encoded(&self) -> Vec<DeltaDiscoveryResponse> {
+    /// Where it is kept, if it is.
+    pub fn disk(&self) -> Option<&Disk> {
+        self.disk.as_ref()
+    }
+
+    /// What was told, as it is kept on disk.
+    pub fn encoded(&self) -> Vec<DeltaDiscoveryResponse> {
         let resource = |(name, packed): (&String, &Any)| Resource {
             name: name.clone(),
             resource: Some(packed.clone()),

@@ -74,6 +74,14 @@ impl Followed {
         let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
     }
 
+    /// Keeps what is held on disk, in the background, for as long as it is held.
+    pub fn keep(self: &Arc<Self>) {
+        let followed = Arc::downgrade(self);
+        if let Some(disk) = self.held().disk() {
+            tokio::spawn(disk.keep(move || followed.upgrade().map(|followed| followed.held().encoded())));
+        }
+    }
+
     /// Tries again to listen where that failed.
     pub fn listen_again(&self) -> Vec<String> {
         self.held().serve()
